@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * BPF programs of the keeper: loading by the ladder, threads and connections that they watch, and
+ * the sums of what they counted. libbpf is used in this folder only. Single-threaded.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "metrics.h"
+#include "types.h"
+
+#include <stdbool.h>
+
+enum probe_state { PROBE_UNAVAILABLE, PROBE_DEGRADED, PROBE_OK };
+
+/* What `doctor` prints and tidegate_probe_state carries. Strings are owned by the probe set. */
+struct probe_report {
+	const char *name; /* "syscalls" "loop" "requests" "fork" "gc" … */
+	enum probe_state state;
+	char how[32];  /* "tp_btf", "raw_tp", "uprobe_multi", … */
+	char why[256]; /* what was tried and what the kernel said, with what to do; "" when ok */
+};
+
+struct probe_options {
+	const char *tier;      /* "auto" or the only one to try */
+	unsigned int threads, connections, sample;
+	bool want_gc;
+	const char *pin_dir;   /* <bpffs>/tidegate/<id>; NULL: do not pin */
+	uint64_t slow_request_ns;
+	const struct config_list *health_paths, *health_user_agents;
+};
+
+struct probe_set;
+
+/* Loads and attaches what can be. Fails only when nothing at all can work; else the reports say
+ * what does. Adopts pinned links and maps of the same layout whose id is adopt_maps_id (so counting
+ * goes on), else starts new maps with a new random id; another layout's pins are removed. */
+int probe_open(const struct probe_options *options, uint64_t adopt_maps_id,
+	       struct probe_set **ret, struct err *e);
+/* Closes descriptors; pinned programs go on counting until the heartbeat is 30 s old. */
+struct probe_set *probe_close(struct probe_set *set);
+/* Removes everything pinned under pin_dir. */
+int probe_unpin(const char *pin_dir, struct err *e);
+
+bool probe_is_adopted(const struct probe_set *set);
+uint64_t probe_maps_id(const struct probe_set *set);
+const struct probe_report *probe_reports(const struct probe_set *set, size_t *ret_count);
+
+/* Sign of life; programs do nothing once it is 30 s old. Every tick. */
+void probe_heartbeat(struct probe_set *set, uint64_t now_mono_ns);
+
+/* Takes a slot for a thread, or finds the one it has. -ENOSPC (counted as lost, "threads"). New
+ * processes forked by a watched one get theirs by themselves, in the kernel. */
+int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgid, uint32_t tid,
+		       enum slot_role role);
+/* Ends the watching of every thread of a process (as if it had exited). */
+void probe_forget_process(struct probe_set *set, uint32_t tgid);
+
+/* TCP ports and unix sockets on which a gateway listens: connections accepted there, or found by
+ * seeding with that local port, are downstream. */
+int probe_set_listen_port(struct probe_set *set, uint16_t port, bool is_on);
+/* A connection that was there before we were: counting begins at its next request line. */
+int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd);
+
+/* Folds exited threads into their gateway's retired bank, exactly once even if we die in the
+ * middle, and frees their slots. Every tick, before probe_totals. */
+void probe_fold(struct probe_set *set, uint64_t now_mono_ns);
+
+/* Sums of a gateway since these maps began, retired threads included. cells is large: static or
+ * heap. Stalls and syscalls still open are included in stall_ns as they stand now. */
+struct probe_now {
+	uint64_t in_flight, in_flight_max;
+	uint64_t in_flight_integral_ns; /* request-nanoseconds; difference / time = mean in flight */
+	uint64_t connections_open;
+	uint64_t last_request_ns, last_accept_ns;
+	unsigned int threads; /* live workers */
+};
+void probe_totals(struct probe_set *set, unsigned int gateway, uint64_t now_mono_ns,
+		  struct cells *ret_cells, struct probe_now *ret_now);
+
+/* Per-thread view for worker labels: fn is called for each live slot of the gateway. */
+void probe_each_thread(struct probe_set *set, unsigned int gateway,
+		       void (*fn)(void *data, const struct slot *slot), void *data);
+
+/* Events that could not be accounted for; one row a reason, name NULL ends. */
+struct probe_lost {
+	const char *reason;
+	uint64_t count;
+};
+const struct probe_lost *probe_lost(struct probe_set *set);
+
+/* Run time and count of each BPF program from the kernel's statistics (zero while those are off). */
+struct probe_cost {
+	const char *program;
+	uint64_t run_ns, runs;
+};
+size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max);
+
+/* ---- GC probes (gc.c, finder*.c) ---- */
+
+struct probe_gc_report {
+	enum probe_state state;
+	char runtime[16];    /* "luajit", "lua5.3", "go", … or "" when there is none */
+	char how[32];	     /* "symtab", "call-vote", "gopclntab" */
+	char attach[32];     /* "uprobe_multi", "perf" */
+	double confidence;   /* 0 … 1 */
+	char object[256];    /* the ELF file as seen from the process */
+	char why[256];
+};
+
+/* Finds the garbage collector in what the process has mapped (in a confined child, with a time
+ * limit) and attaches to it once per file, for all processes of the gateway. Idempotent. */
+int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
+		    struct probe_gc_report *ret);
+/* Nanoseconds that the probe adds to a measured step; subtracted by the BPF program itself. */
+uint64_t probe_gc_bias_ns(const struct probe_set *set);

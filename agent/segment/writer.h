@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writer of one segment file (proto/segment.h): the keeper's host.seg, the courier's app.seg.
+ * Single-threaded; readers need nothing from it.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "metrics.h"
+#include "segment.h"
+
+#include <sys/types.h>
+
+struct segment_writer;
+
+struct segment_options {
+	const char *path;
+	enum segment_kind kind;
+	gid_t group;	       /* (gid_t)-1: leave it */
+	uint32_t series;       /* directory capacity */
+	uint32_t histograms;   /* how many of them may be histograms */
+	uint64_t heap_bytes;
+};
+
+/* Opens the file of this boot and continues it (values, bases, series and gateways stay), or makes
+ * a new one (O_EXCL under a temporary name, mode 0640, preallocated, then renamed) when there is
+ * none, or it is of another boot, version or shape, or damaged (*ret_continued says which). The
+ * file must lie on tmpfs (-ENOTSUP otherwise, unless TIDEGATE_ANY_FS is set, for tests).
+ * A second live writer is refused (flock, -EBUSY). */
+int segment_writer_open(const struct segment_options *options, struct segment_writer **ret,
+			bool *ret_continued, struct err *e);
+struct segment_writer *segment_writer_close(struct segment_writer *w);
+
+struct segment_header *segment_writer_header(struct segment_writer *w);
+
+/* value becomes base for every counter and histogram, and maps_id is set; idempotent for one
+ * maps_id. Call it when the counting below starts from zero. */
+void segment_writer_rebase(struct segment_writer *w, uint64_t maps_id);
+
+/* Finds or appends a series. labels is key, value, key, value …, n pairs. Returns its index, or
+ * -ENOSPC (counted in header.refused). The index is stable for the life of the file. */
+int segment_writer_series(struct segment_writer *w, const struct metric_desc *metric,
+			  const char *const (*labels)[2], size_t n);
+
+/* Finds or appends a gateway record; -ENOSPC. The record stays valid until close; its identity
+ * fields are changed between segment_writer_change_begin/end, its numbers inside a tick. */
+int segment_writer_gateway(struct segment_writer *w, const char *name, const char *instance);
+struct segment_gateway *segment_writer_gateway_at(struct segment_writer *w, unsigned int index);
+void segment_writer_change_begin(struct segment_writer *w);
+void segment_writer_change_end(struct segment_writer *w);
+
+/* All values of one moment go between begin and end. Nestable: no. */
+void segment_writer_tick_begin(struct segment_writer *w);
+void segment_writer_tick_end(struct segment_writer *w, uint64_t mono_ns, uint64_t real_ns,
+			     uint64_t interval_ns);
+
+/* value = base + counted. A value below the one there is kept as it was (never backwards). */
+void segment_writer_counter(struct segment_writer *w, int series, uint64_t counted);
+void segment_writer_gauge(struct segment_writer *w, int series, double value);
+void segment_writer_histogram(struct segment_writer *w, int series,
+			      const uint64_t counted[HIST_CELLS]);
+void segment_writer_absent(struct segment_writer *w, int series);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shared-memory segment, byte by byte. CONTRACT: any change of size, order or meaning raises
+ * SEGMENT_VERSION. Fixed-width little-endian fields, natural alignment; offsets are from the start
+ * of the file; a reader trusts none of them.
+ *
+ *   header (4096) | gateway records | directory | heap (strings) | cells (64-bit words)
+ *
+ * One writer. Readers map read-only (own files) or pread (foreign files) and never lock:
+ *   structure  `epoch` is odd while directory, gateways or heap change
+ *   values     `tick_seq` is odd while the cells of one tick are being written
+ * Copy, then compare the number with the one read before; retry a few times, then give up.
+ */
+#pragma once
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SEGMENT_MAGIC 0x3147455345444954ULL /* "TIDESEG1" */
+#define SEGMENT_VERSION 1
+#define SEGMENT_ENDIAN 0x01020304u
+#define SEGMENT_HEADER_BYTES 4096
+#define SEGMENT_GATEWAYS 64
+#define SEGMENT_NAME_BYTES 64
+
+enum segment_kind { SEGMENT_HOST = 1, SEGMENT_APP = 2 };
+
+struct segment_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t header_bytes;
+	uint32_t endian;
+	uint32_t kind;
+	uint64_t total_bytes;
+	uint8_t boot_id[16];
+	uint32_t writer_pid;
+	uint32_t reserved0;
+	uint64_t writer_start; /* clock ticks since boot, /proc/PID/stat field 22 */
+	uint64_t epoch;
+	uint64_t tick_seq;
+	uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the writer's last sign of life */
+	uint64_t tick_mono_ns; /* the values are as of this moment */
+	uint64_t tick_real_ns; /* same, CLOCK_REALTIME */
+	uint64_t tick_interval_ns;
+	uint64_t ticks;	    /* number of ticks written */
+	uint64_t maps_id;   /* the BPF maps that the values above `base` come from */
+	uint64_t refused;   /* series that found no room */
+	uint64_t gateways_offset;
+	uint32_t gateways_capacity, gateways_count;
+	uint64_t directory_offset;
+	uint32_t directory_capacity, directory_count;
+	uint64_t heap_offset, heap_capacity, heap_used;
+	uint64_t cells_offset;
+	uint64_t cells_capacity, cells_used; /* in 64-bit words */
+	uint32_t hist_cells;		     /* HIST_CELLS of the writer */
+	uint32_t reserved1;
+	uint64_t reserved[64];
+};
+
+static_assert(offsetof(struct segment_header, boot_id) == 32, "segment layout");
+static_assert(offsetof(struct segment_header, epoch) == 64, "segment layout");
+static_assert(offsetof(struct segment_header, tick_interval_ns) == 104, "segment layout");
+static_assert(offsetof(struct segment_header, gateways_offset) == 136, "segment layout");
+static_assert(offsetof(struct segment_header, cells_offset) == 192, "segment layout");
+static_assert(sizeof(struct segment_header) == 736, "segment layout");
+
+enum segment_gateway_state { SEGMENT_GATEWAY_FREE, SEGMENT_GATEWAY_LIVE, SEGMENT_GATEWAY_GONE };
+
+/* What a drain needs to know of one instance (one master with its workers), written under tick_seq;
+ * name, pids and state change under epoch. Records are append-only while the segment lives. */
+struct segment_gateway {
+	char name[SEGMENT_NAME_BYTES];	/* label `gateway` */
+	char instance[SEGMENT_NAME_BYTES]; /* label `instance`: <agent id>/<n> */
+	char runtime[16];		/* luajit, lua5.3, go, … or "" */
+	char driver[16];		/* nginx, haproxy, caddy, … : how it is told to stop */
+	uint32_t state;
+	uint32_t master_pid;
+	uint64_t master_start; /* /proc/PID/stat field 22 */
+	uint32_t draining;     /* 1 while a lease holds it; set by the keeper on the steward's word */
+	uint32_t workers;
+	uint32_t requests_known; /* 0: requests are unavailable for this gateway */
+	uint32_t reserved0;
+	uint64_t accepts;
+	uint64_t requests_started;   /* health checks included */
+	uint64_t requests_completed; /* health checks included */
+	uint64_t requests_health;    /* started ones that matched a health check */
+	uint64_t requests_aborted;
+	uint64_t requests_lost;
+	uint64_t in_flight;	      /* at the tick, health checks included */
+	uint64_t connections_open;    /* at the tick */
+	uint64_t last_request_mono_ns; /* start of the last request that is no health check; 0 none */
+	uint64_t last_accept_mono_ns;  /* informational */
+	uint64_t reserved[16];
+};
+
+static_assert(offsetof(struct segment_gateway, state) == 160, "segment layout");
+static_assert(offsetof(struct segment_gateway, accepts) == 192, "segment layout");
+static_assert(sizeof(struct segment_gateway) == 400, "segment layout");
+
+enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_ENTRY_ABSENT };
+
+/* One series. Entries are append-only; a series whose value is missing becomes ABSENT, never 0.
+ * labels: "key\0value\0key\0value\0…" in the order of the catalogue, gateway and instance first.
+ * Counters and histograms have two runs of cells: value, then base (what earlier maps counted;
+ * value = base + what the maps of `maps_id` hold). Gauges have one cell: the bits of a double. */
+struct segment_entry {
+	uint32_t state;
+	uint8_t kind, merge, scope, reserved0;
+	uint32_t name_offset, name_bytes; /* in the heap, bytes without the final NUL */
+	uint32_t unit_offset, unit_bytes;
+	uint32_t help_offset, help_bytes;
+	uint32_t labels_offset, labels_bytes;
+	uint64_t value_cell; /* index into cells */
+	uint32_t cell_count; /* 1, or hist_cells */
+	uint32_t reserved1;
+	uint64_t reserved[1];
+};
+
+static_assert(sizeof(struct segment_entry) == 64, "segment layout");
