@@ -24,6 +24,8 @@
 #include "base/loop.h"
 #include "config/config.h"
 
+#include <sys/types.h>
+
 #define DAEMON_LINK_BYTES 65536
 
 enum daemon_link {
