@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define NS_PER_S 1000000000ULL
+#define NS_PER_S  1000000000ULL
 #define NS_PER_MS 1000000ULL
 
 static inline uint64_t clock_read_ns(clockid_t id)

@@ -28,10 +28,10 @@ void err_clear(struct err *e);
 const char *err_text(int r);
 
 /* For programming errors only, on in release builds: never for input, memory, disk or a peer. */
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			err_check_failed(#cond, __FILE__, __LINE__);                               \
+#define CHECK(cond)                                                  \
+	do {                                                         \
+		if (!(cond))                                         \
+			err_check_failed(#cond, __FILE__, __LINE__); \
 	} while (0)
 
 __attribute__((noreturn)) void err_check_failed(const char *cond, const char *file, int line);

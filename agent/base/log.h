@@ -22,10 +22,10 @@ void log_set_process(const char *name);
 void log_line(enum log_level level, const char *module, const char *message, const char *fields,
 	      ...) __attribute__((format(printf, 4, 5)));
 
-#define log_debug(module, message, ...) log_line(LOG_DEBUG, module, message, __VA_ARGS__)
-#define log_info(module, message, ...) log_line(LOG_INFO, module, message, __VA_ARGS__)
+#define log_debug(module, message, ...)   log_line(LOG_DEBUG, module, message, __VA_ARGS__)
+#define log_info(module, message, ...)    log_line(LOG_INFO, module, message, __VA_ARGS__)
 #define log_warning(module, message, ...) log_line(LOG_WARNING, module, message, __VA_ARGS__)
-#define log_error(module, message, ...) log_line(LOG_ERROR, module, message, __VA_ARGS__)
+#define log_error(module, message, ...)   log_line(LOG_ERROR, module, message, __VA_ARGS__)
 
 /* Rate limit of one message: at most one in interval_ns; the suppressed ones are counted. */
 struct log_limit {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
-#define LOOP_MAGIC 0x4c4f4f50u
+#define LOOP_MAGIC  0x4c4f4f50u
 #define WATCH_MAGIC 0x57415443u
 
 struct loop {
