@@ -107,7 +107,7 @@ static int become(uid_t uid, gid_t gid, const gid_t *groups, size_t group_count,
 int process_confine(uid_t uid, gid_t gid, const gid_t *groups, size_t group_count, uint64_t caps,
 		    uint64_t *ret_missing, struct err *e)
 {
-	uint64_t effective, permitted;
+	uint64_t effective = 0, permitted = 0;
 	int r;
 
 	r = caps_read(&effective, &permitted);
@@ -224,7 +224,7 @@ static int allow_network(scmp_filter_ctx ctx)
 
 	for (size_t i = 0; i < ARRAY_LEN(families) && r == 0; i++)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, S(socket), 1,
-				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, S(clone), 1,
 				     SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEW_MASK, 0));
