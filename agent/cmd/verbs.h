@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Verbs of the binary: one file a verb. argv[0] is the verb. Each returns an enum exit_code and
- * has printed its own one-line error on stderr ("tidegate VERB: what, which, why, what to do"). */
+/* Verbs of the binary: one row in verbs.def and one file a verb. argv[0] is the verb. Each returns
+ * an enum exit_code and has printed its own one-line error on stderr
+ * ("tidegate VERB: what, which, why, what to do"). */
 #pragma once
 
-int agent_verb(int argc, char **argv);
-int aggregator_verb(int argc, char **argv);
-int doctor_verb(int argc, char **argv);
-int metrics_verb(int argc, char **argv);
-int tail_verb(int argc, char **argv);
-int drain_verb(int argc, char **argv);
-int undrain_verb(int argc, char **argv);
-int hooks_verb(int argc, char **argv);
-int config_verb(int argc, char **argv);
-int version_verb(int argc, char **argv);
+#define VERB(name, function, arguments, help) int function(int argc, char **argv);
+#include "cmd/verbs.def"
+#undef VERB
+
+#include <getopt.h>
+
+/* After getopt_long returned '?' or ':' (opterr is 0): says which option is wrong, with the
+ * nearest right one, on stderr. Returns EXIT_USAGE. */
+int verb_bad_option(const char *verb, char **argv, const struct option *options);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all verbs share: the one-line answer to a wrong option. */
+#include "cmd/verbs.h"
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int verb_bad_option(const char *verb, char **argv, const struct option *options)
+{
+	const char *given = argv[optind - 1], *words[32], *nearest;
+	char name[64];
+	size_t n = 0;
+
+	for (; options[n].name && n < ARRAY_LEN(words); n++)
+		words[n] = options[n].name;
+	str_copy(name, sizeof(name), given + strspn(given, "-"));
+	name[strcspn(name, "=")] = '\0';
+	for (size_t i = 0; i < n; i++) {
+		if (!str_equal(name, words[i]))
+			continue;
+		fprintf(stderr, "tidegate %s: option `--%s` %s\n", verb, name,
+			options[i].has_arg == required_argument ? "needs a value"
+								: "takes no value");
+		return EXIT_USAGE;
+	}
+	nearest = str_nearest(name, words, n);
+	if (nearest)
+		fprintf(stderr, "tidegate %s: unknown option `%s`: did you mean `--%s`?\n", verb,
+			given, nearest);
+	else
+		fprintf(stderr, "tidegate %s: unknown option `%s`: see `tidegate --help`\n", verb,
+			given);
+	return EXIT_USAGE;
+}
