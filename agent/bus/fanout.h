@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An SP publisher without nanomsg (whose PUB any subscriber can kill): listens, and sends each
+ * message to every subscriber. A slow one loses its oldest whole messages, which sequence numbers
+ * show it; one that sends anything is cut off.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fanout;
+
+/* 0 means the default. */
+struct fanout_limits {
+	unsigned int subscribers; /* 256 */
+	size_t queue_bytes;	  /* per subscriber, 4 MiB */
+	size_t total_bytes;	  /* of all queues, counting a shared message once: 64 MiB */
+};
+
+struct fanout_stats {
+	unsigned int subscribers;
+	uint64_t accepted, refused; /* refused: too many */
+	uint64_t hostile;	    /* cut off: bad handshake, or it spoke */
+	uint64_t published, sent, dropped;
+	size_t queued_bytes;
+};
+
+/* tcp:// on loopback or ipc://; see base/listen.h for the errors. */
+int fanout_open(struct loop *loop, const char *address, const struct fanout_limits *limits,
+		struct fanout **ret, struct err *e);
+struct fanout *fanout_close(struct fanout *f);
+
+/* Copies the message (topic, NUL, BusMessage) once for all subscribers. -EMSGSIZE, -ENOMEM. */
+int fanout_publish(struct fanout *f, const void *message, size_t size);
+void fanout_stats(const struct fanout *f, struct fanout_stats *ret);
+unsigned int fanout_port(const struct fanout *f);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stream between the gate (connects) and the core (listens) at <runtime_dir>/private/core.sock,
+ * and its core side. A message: u32 length of what follows | u8 type | …, big-endian:
+ *
+ *   gate -> core  REQUEST  u8 channel | u8 handle size | handle | payload (an Uplink, or whatever
+ *                          a subscriber asks on the snapshot channel)
+ *   core -> gate  REPLY    u8 channel | u8 handle size | handle | payload
+ *   core -> gate  PUBLISH  topic NUL BusMessage
+ *
+ * A handle is opaque: the way back to who asked. Requests that are never answered, and replies that
+ * are dropped, come again: whoever asks resends.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+
+#include <stdint.h>
+
+#define GATELINK_MESSAGE_MAX (1u << 20) /* payload */
+#define GATELINK_HANDLE_MAX 64
+#define GATELINK_FRAME_MAX (GATELINK_MESSAGE_MAX + GATELINK_HANDLE_MAX + 16)
+
+enum gatelink_type { GATELINK_REQUEST = 1, GATELINK_REPLY = 2, GATELINK_PUBLISH = 3 };
+enum gatelink_channel { GATELINK_UPLINK = 0, GATELINK_SNAPSHOT = 1 };
+
+/* A copyable value; keep it until the reply. */
+struct gatelink_handle {
+	uint32_t generation; /* of the connection to the gate: a reply to an older one is dropped */
+	uint8_t channel;     /* enum gatelink_channel */
+	uint8_t size;
+	uint8_t bytes[GATELINK_HANDLE_MAX];
+};
+
+struct gatelink_server;
+
+/* payload is borrowed for the call. May call reply, publish and pause. */
+typedef void (*gatelink_request_fn)(void *data, const struct gatelink_handle *handle,
+				    const uint8_t *payload, size_t size);
+
+struct gatelink_stats {
+	uint64_t requests, replies, published;
+	uint64_t replies_dropped, publish_dropped; /* gate away, or its queue full */
+	uint64_t connections, refused;
+	size_t queued_bytes;
+	bool is_connected;
+};
+
+/* Listens at path (0660; its directory must shut others out). */
+int gatelink_server_open(struct loop *loop, const char *path, gatelink_request_fn on_request,
+			 void *data, struct gatelink_server **ret, struct err *e);
+struct gatelink_server *gatelink_server_close(struct gatelink_server *s);
+
+/* -ENOTCONN (gate away or changed), -ENOBUFS (queue full), -EMSGSIZE. All are counted; nothing
+ * needs to be done about them. */
+int gatelink_reply(struct gatelink_server *s, const struct gatelink_handle *handle,
+		   const uint8_t *payload, size_t size);
+/* message: what publisher_message() built. Same errors. */
+int gatelink_publish(struct gatelink_server *s, const uint8_t *message, size_t size);
+
+/* While paused no requests are read (they wait in the gate, the door and at last the agents). */
+void gatelink_pause(struct gatelink_server *s, bool is_paused);
+void gatelink_server_stats(const struct gatelink_server *s, struct gatelink_stats *ret);
