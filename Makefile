@@ -103,6 +103,39 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 PROVE := prove --timer --failures $(if $(V),-v)
 export BUILD := $(CURDIR)/$(B)
 
+# ---- fuzzing: tests/fuzz/NAME.c is one libFuzzer entry over the whole library, built with clang
+# and sanitizers; seeds lie in tests/fuzz/seeds/NAME/. FUZZ="segment frame" picks some.
+FUZZ ?= $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
+FUZZ_SECONDS ?= 20
+FUZZ_SAN := address,undefined
+FUZZ_BINS := $(FUZZ:%=$(B)/fuzz/%)
+FUZZ_OBJS := $(SRCS:%.c=$(B)/fuzz/obj/%.o) $(GEN_OBJS:$(B)/obj/%=$(B)/fuzz/obj/%)
+FUZZ_CFLAGS = $(filter-out $(HARDEN) $(SANFLAGS),$(ALL_CFLAGS)) -O1 -fno-omit-frame-pointer \
+	-fno-sanitize-recover=all
+
+$(B)/fuzz/obj/%.o: %.c | $(GEN_HEADERS)
+	$(call say,FUZZCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -c -o $@ $<
+
+$(B)/fuzz/obj/gen/%.o: $(B)/gen/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -w -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -c -o $@ $<
+
+$(B)/fuzz/libtidegate.a: $(FUZZ_OBJS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(FUZZ_BINS): $(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz/libtidegate.a
+	$(call say,FUZZ,$@)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) -o $@ $< $(B)/fuzz/libtidegate.a \
+		$(PKG_LIBS) -lm
+
+.PHONY: fuzz
+fuzz: $(FUZZ_BINS)
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) $(PROVE) --exec tests/fuzz/run $(FUZZ_BINS)
+
+-include $(FUZZ_OBJS:.o=.d)
+
 .PHONY: clean
 clean:
 	rm -rf build
