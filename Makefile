@@ -20,7 +20,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
-	-Wcast-qual -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -fno-common
+	-Wcast-qual -Wundef -Wvla -Wformat=2 -Wno-format-zero-length -Wimplicit-fallthrough -fno-common
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection)
 SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 PKGS := libbpf libuv libmicrohttpd jansson libcyaml libprotobuf-c nanomsg libzstd capstone libelf \

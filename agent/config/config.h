@@ -2,9 +2,11 @@
 /* Effective configuration: defaults < file < environment. A service: read-only after loading. */
 #pragma once
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/str.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum config_side { CONFIG_BOTH, CONFIG_AGENT, CONFIG_AGGREGATOR };
@@ -23,11 +25,23 @@ struct config_list {
 #define CONFIG_TYPE_BYTES uint64_t
 #define CONFIG_TYPE_ENUM char *
 
+/* Index of a row, for config->source[]. */
+enum config_option {
+#define OPTION(side_, section, name, type, def, min, max, words, help)                             \
+	CONFIG_OPTION_##section##_##name,
+#include "config/options.def"
+#undef OPTION
+	CONFIG_OPTION_COUNT
+};
+
 /* One field a row of options.def, named section_name: config->drain_deadline, config->log_level;
  * top-level ones are _runtime_dir and so on. Strings are never NULL. */
 struct config {
 	enum config_side side;
 	char *file; /* NULL: none was read */
+	/* What the caller should log: nothing here kept the configuration from loading. */
+	struct config_list warnings;
+	unsigned char source[CONFIG_OPTION_COUNT]; /* enum config_source */
 #define OPTION(side_, section, name, type, def, min, max, words, help)                             \
 	CONFIG_TYPE_##type section##_##name;
 #include "config/options.def"
@@ -49,10 +63,11 @@ int config_load_lenient(enum config_side side, const char *file,
 /* Defaults alone, for tests. */
 int config_new(enum config_side side, struct config **ret);
 struct config *config_free(struct config *c);
+DEFINE_CLEANUP(struct config *, config_free)
 
 /* YAML with every option of the side, its value, its source and its help; parseable as a
  * configuration file again. */
 int config_print(const struct config *c, struct strbuf *out);
 
-/* roff (man page) table of all options. */
+/* roff (man page) list of all options. */
 int config_print_man(struct strbuf *out);

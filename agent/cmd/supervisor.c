@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Supervisor: a poll loop over signals, one pipe a child and the steward's link. Owns every link's
+ * two ends, so that packets survive the death of either process.
+ */
+#include "cmd/supervisor.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define PROCESSES_MAX    8
+#define BACKOFF_FIRST_NS (100 * NS_PER_MS)
+#define BACKOFF_MOST_NS  (5 * NS_PER_S)
+#define HEALTHY_NS       (10 * NS_PER_S)
+#define STOP_NS          (5 * NS_PER_S)
+
+struct child {
+	const struct supervisor_process *process;
+	pid_t pid;
+	int pipe; /* write end; closing it tells the child to end */
+	uint64_t started_ns, restart_at_ns, backoff_ns;
+	unsigned int restarts;
+	bool is_told; /* its pipe was closed by us */
+};
+
+enum supervisor_state { STATE_RUNNING, STATE_TERMINATING, STATE_STOPPING };
+
+struct supervisor {
+	const struct supervisor_plan *plan;
+	struct config *config;
+	struct child children[PROCESSES_MAX];
+	int links[LINK_COUNT][2];
+	struct daemon_counts *counts;
+	int signal_fd, lock_fd;
+	sigset_t signals, signals_before;
+	enum supervisor_state state;
+	uint64_t deadline_ns; /* of TERMINATING and STOPPING */
+	char packet[512];     /* what the steward was told, repeated until it answers */
+	uint64_t repeat_ns;
+	int exit_code;
+};
+
+/* ---- who is who ---- */
+
+static gid_t group_of(const char *name, gid_t fallback)
+{
+	bool is_known;
+
+	return process_group_id(name, fallback, &is_known);
+}
+
+uid_t supervisor_uid(const struct config *config, const struct process_spec *spec)
+{
+	char name[128];
+	bool is_known;
+
+	if (!spec->user_suffix || geteuid() != 0)
+		return geteuid();
+	snprintf(name, sizeof(name), "%s-%s", config->_user, spec->user_suffix);
+	return process_user_id(name, (uid_t)(PROCESS_ID_BASE + spec->fallback_id), &is_known);
+}
+
+gid_t supervisor_gid_run(const struct config *config)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s-run", config->_user);
+	return geteuid() == 0 ? group_of(name, PROCESS_ID_BASE + 20) : getegid();
+}
+
+gid_t supervisor_gid_app(const struct config *config)
+{
+	return geteuid() == 0 ? group_of(config->_group_app, PROCESS_ID_BASE + 21) : getegid();
+}
+
+gid_t supervisor_gid_admin(const struct config *config)
+{
+	return geteuid() == 0 ? group_of(config->_group_admin, PROCESS_ID_BASE + 22) : getegid();
+}
+
+int supervisor_make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *e)
+{
+	char part[512];
+	struct stat st;
+
+	if (!str_copy(part, sizeof(part), path))
+		return err_set(e, -ENAMETOOLONG, "directory name is too long: %.60s…", path);
+	for (char *p = part + 1;; p++) {
+		char c = *p;
+
+		if (c && c != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return err_set(e, -errno,
+				       "cannot make directory %s: %s; run as root or configure "
+				       "another place",
+				       part, err_text(errno));
+		*p = c;
+		if (!c)
+			break;
+	}
+	/* Never through a link that somebody else put there. */
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return err_set(e, -ENOTDIR, "%s is not a directory; remove it", path);
+	if (geteuid() != 0)
+		return 0;
+	if (lchown(path, uid, gid) < 0 || chmod(path, mode) < 0)
+		return err_set(e, -errno, "cannot set owner and mode of %s: %s", path,
+			       err_text(errno));
+	return 0;
+}
+
+/* ---- links ---- */
+
+int daemon_link_send(int fd, const char *json, size_t size)
+{
+	if (fd < 0)
+		return -EAGAIN;
+	if (size > DAEMON_LINK_BYTES)
+		return -EMSGSIZE;
+	if (send(fd, json, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return (int)size;
+}
+
+int daemon_link_recv(int fd, char *buf, size_t size)
+{
+	ssize_t n;
+
+	if (fd < 0)
+		return -EAGAIN;
+	n = recv(fd, buf, size - 1, MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	if ((size_t)n >= size)
+		return -EMSGSIZE;
+	buf[n] = '\0';
+	return (int)n;
+}
+
+static int links_open(struct supervisor *s)
+{
+	for (size_t i = 0; i < LINK_COUNT; i++)
+		s->links[i][0] = s->links[i][1] = -1;
+	for (size_t i = 0; i < s->plan->link_count; i++)
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+			       s->links[s->plan->links[i].link]) < 0)
+			return -errno;
+	return 0;
+}
+
+static int link_end(const struct supervisor *s, enum daemon_link link, const char *process)
+{
+	for (size_t i = 0; i < s->plan->link_count; i++) {
+		const struct supervisor_link *row = &s->plan->links[i];
+
+		for (int end = 0; end < 2; end++)
+			if (row->link == link && str_equal(row->ends[end], process))
+				return s->links[link][end];
+	}
+	return -1;
+}
+
+/* ---- children ---- */
+
+static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
+{
+	const struct process_spec *spec = &c->process->spec;
+	struct daemon_context ctx = {
+		.config = s->config,
+		.name = spec->name,
+		.supervisor_fd = pipe_fd,
+		.restarts = c->restarts,
+		.counts = s->counts,
+		.is_sidecar = s->plan->is_sidecar,
+		.group_app = supervisor_gid_app(s->config),
+		.group_admin = supervisor_gid_admin(s->config),
+	};
+	gid_t groups[] = {ctx.group_app};
+	int keep[LINK_COUNT + 1] = {pipe_fd};
+	uint64_t missing = 0;
+	struct err e = {0};
+	char names[512], title[16];
+	int r;
+
+	for (size_t i = 0; i < LINK_COUNT; i++) {
+		ctx.links[i] = link_end(s, i, spec->name);
+		keep[i + 1] = ctx.links[i];
+	}
+	snprintf(title, sizeof(title), "tg-%s", spec->name);
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+	log_set_process(spec->name);
+	process_close_fds(keep, ARRAY_LEN(keep));
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN); /* a terminal's ^C goes to all; only the supervisor decides */
+	sigprocmask(SIG_SETMASK, &s->signals_before, NULL);
+	r = process_confine(supervisor_uid(s->config, spec), supervisor_gid_run(s->config), groups,
+			    ARRAY_LEN(groups), spec->caps, &missing, &e);
+	if (r >= 0)
+		r = process_filter_apply(spec->filter, &e);
+	if (r < 0) {
+		log_error(spec->name, "cannot give up privileges", "why=\"%s\"", e.text);
+		_exit(EXIT_FAILED);
+	}
+	if (missing && !c->restarts)
+		log_warning(spec->name, "lacks capabilities, what can work still does",
+			    "missing=\"%s\" grant=\"run as root, or AmbientCapabilities= in the "
+			    "unit, or securityContext.capabilities.add\"",
+			    process_cap_names(missing, names, sizeof(names)));
+	exit(c->process->entry(&ctx));
+}
+
+static void child_start(struct supervisor *s, struct child *c)
+{
+	int fds[2];
+
+	c->restart_at_ns = 0;
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		c->restart_at_ns = clock_mono_ns() + BACKOFF_MOST_NS;
+		return;
+	}
+	c->pid = fork();
+	if (c->pid == 0)
+		child_become(s, c, fds[0]);
+	close(fds[0]);
+	if (c->pid < 0) {
+		log_error("supervisor", "cannot fork", "process=%s why=\"%s\"",
+			  c->process->spec.name, err_text(errno));
+		close(fds[1]);
+		c->pid = 0;
+		c->restart_at_ns = clock_mono_ns() + BACKOFF_MOST_NS;
+		return;
+	}
+	c->pipe = fds[1];
+	c->is_told = false;
+	c->started_ns = clock_mono_ns();
+	log_info("supervisor", "started", "process=%s pid=%d restarts=%u", c->process->spec.name,
+		 (int)c->pid, c->restarts);
+}
+
+static void child_tell(struct child *c)
+{
+	if (c->pipe >= 0)
+		close(c->pipe);
+	c->pipe = -1;
+	c->is_told = true;
+}
+
+static struct child *child_by_pid(struct supervisor *s, pid_t pid)
+{
+	for (size_t i = 0; i < s->plan->process_count; i++)
+		if (s->children[i].pid == pid)
+			return &s->children[i];
+	return NULL;
+}
+
+static void stop_all(struct supervisor *s, int exit_code)
+{
+	if (s->state == STATE_STOPPING)
+		return;
+	s->state = STATE_STOPPING;
+	s->exit_code = exit_code;
+	s->deadline_ns = clock_mono_ns() + STOP_NS;
+	for (size_t i = 0; i < s->plan->process_count; i++)
+		child_tell(&s->children[i]);
+}
+
+static void child_ended(struct supervisor *s, struct child *c, int status)
+{
+	uint64_t now = clock_mono_ns();
+	bool was_told = c->is_told;
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	size_t index = (size_t)(c - s->children);
+
+	child_tell(c);
+	c->pid = 0;
+	if (s->state == STATE_STOPPING)
+		return;
+	/* A process that cannot begin (address in use, bad value) has said why. Trying again and
+	 * again would hide it, except in a pod, where nothing of ours may end the container. */
+	if (code > 0 && !was_told && c->restarts == 0 && !s->plan->is_sidecar &&
+	    now - c->started_ns < 2 * NS_PER_S && s->state == STATE_RUNNING) {
+		log_error("supervisor", "a process cannot begin, ending", "process=%s code=%d",
+			  c->process->spec.name, code);
+		stop_all(s, code);
+		return;
+	}
+	c->restarts++;
+	s->counts->process[index].restarts++;
+	if (was_told || now - c->started_ns > HEALTHY_NS)
+		c->backoff_ns = 0;
+	c->restart_at_ns = now + c->backoff_ns;
+	if (!was_told)
+		log_warning("supervisor", "a process died, restarting it",
+			    "process=%s pid_status=%s%d in_ms=%llu", c->process->spec.name,
+			    WIFSIGNALED(status) ? "signal-" : "exit-",
+			    WIFSIGNALED(status) ? WTERMSIG(status) : code,
+			    (unsigned long long)(c->backoff_ns / NS_PER_MS));
+	c->backoff_ns = c->backoff_ns ? c->backoff_ns * 2 : BACKOFF_FIRST_NS;
+	if (c->backoff_ns > BACKOFF_MOST_NS)
+		c->backoff_ns = BACKOFF_MOST_NS;
+}
+
+static void reap(struct supervisor *s)
+{
+	int status;
+	pid_t pid;
+
+	/* As PID 1 of a container we also reap what others left behind. */
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct child *c = child_by_pid(s, pid);
+
+		if (c)
+			child_ended(s, c, status);
+	}
+}
+
+/* ---- signals ---- */
+
+static void on_terminate(struct supervisor *s)
+{
+	uint64_t wait_ns;
+
+	if (s->state != STATE_RUNNING) {
+		log_warning("supervisor", "told again to end, ending now", "");
+		stop_all(s, EXIT_FAILED);
+		return;
+	}
+	wait_ns = s->plan->terminate
+			  ? s->plan->terminate(s->plan, s->config, s->packet, sizeof(s->packet))
+			  : 0;
+	if (!wait_ns) {
+		stop_all(s, EXIT_DONE);
+		return;
+	}
+	s->state = STATE_TERMINATING;
+	s->deadline_ns = clock_mono_ns() + wait_ns;
+	s->repeat_ns = 0;
+	log_info("supervisor", "told to end, hooks run first", "");
+}
+
+static void on_reload(struct supervisor *s)
+{
+	_cleanup_(config_free_p) struct config *config = NULL;
+	struct err e = {0};
+
+	if (s->state != STATE_RUNNING)
+		return;
+	if (config_load(s->plan->side, s->plan->config_file, &config, &e) < 0) {
+		log_error("supervisor", "reload refused, the old configuration stays", "why=\"%s\"",
+			  e.text);
+		return;
+	}
+	config_free(s->config);
+	s->config = TAKE_PTR(config);
+	log_info("supervisor", "reloaded, every process restarts", "");
+	for (size_t i = 0; i < s->plan->process_count; i++)
+		child_tell(&s->children[i]);
+}
+
+static void on_signals(struct supervisor *s)
+{
+	struct signalfd_siginfo info;
+
+	while (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGTERM:
+		case SIGINT:
+			on_terminate(s);
+			break;
+		case SIGHUP:
+			on_reload(s);
+			break;
+		case SIGCHLD:
+			reap(s);
+			break;
+		}
+	}
+}
+
+static void on_steward(struct supervisor *s)
+{
+	char packet[512];
+	const char *code;
+
+	while (daemon_link_recv(s->links[LINK_SUPERVISOR_STEWARD][0], packet, sizeof(packet)) > 0) {
+		if (s->state != STATE_TERMINATING || !strstr(packet, "\"terminated\""))
+			continue;
+		code = strstr(packet, "\"code\":");
+		stop_all(s, code ? atoi(code + strlen("\"code\":")) & 3 : EXIT_FAILED);
+	}
+}
+
+/* ---- life ---- */
+
+static void say_lenient(void *data, const char *text)
+{
+	(void)data;
+	log_warning("config", "ignored", "why=\"%s\"", text);
+}
+
+static int supervisor_config(struct supervisor *s)
+{
+	const struct supervisor_plan *plan = s->plan;
+	struct err e = {0};
+	int r;
+
+	r = plan->is_sidecar ? config_load_lenient(plan->side, plan->config_file, say_lenient, NULL,
+						   &s->config)
+			     : config_load(plan->side, plan->config_file, &s->config, &e);
+	if (r < 0) {
+		fprintf(stderr, "tidegate %s: %s\n", plan->verb, e.text);
+		return r;
+	}
+	log_setup(str_equal(s->config->log_level, "debug")     ? LOG_DEBUG
+		  : str_equal(s->config->log_level, "info")    ? LOG_INFO
+		  : str_equal(s->config->log_level, "warning") ? LOG_WARNING
+							       : LOG_ERROR,
+		  str_equal(s->config->log_format, "json") ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+	log_set_process("supervisor");
+	return 0;
+}
+
+/* One daemon a runtime directory: the lock lives as long as we do. */
+static int supervisor_lock(struct supervisor *s, struct err *e)
+{
+	char path[512], pid[32];
+	int n;
+
+	snprintf(path, sizeof(path), "%s/supervisor.pid", s->config->_runtime_dir);
+	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (s->lock_fd < 0)
+		return err_set(e, -errno, "cannot open %s: %s", path, err_text(errno));
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		n = (int)pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
+		pid[n > 0 ? n : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		return err_set(e, -EBUSY, "%s is in use by pid %s; stop it or set runtime_dir",
+			       s->config->_runtime_dir, pid);
+	}
+	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
+		return err_set(e, -errno, "cannot write %s: %s", path, err_text(errno));
+	return 0;
+}
+
+static int supervisor_open(struct supervisor *s, struct err *e)
+{
+	int r;
+
+	s->counts = mmap(NULL, sizeof(*s->counts), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->counts == MAP_FAILED)
+		return err_set(e, -errno, "no shared memory: %s", err_text(errno));
+	CHECK(s->plan->process_count <= PROCESSES_MAX);
+	for (size_t i = 0; i < s->plan->process_count; i++) {
+		s->children[i] = (struct child){.process = &s->plan->processes[i], .pipe = -1};
+		str_copy(s->counts->process[i].name, sizeof(s->counts->process[i].name),
+			 s->plan->processes[i].spec.name);
+	}
+	r = links_open(s);
+	if (r < 0)
+		return err_set(e, r, "cannot make links between processes: %s", err_text(r));
+	sigemptyset(&s->signals);
+	sigaddset(&s->signals, SIGTERM);
+	sigaddset(&s->signals, SIGINT);
+	sigaddset(&s->signals, SIGHUP);
+	sigaddset(&s->signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &s->signals, &s->signals_before);
+	sigdelset(&s->signals_before, SIGTERM);
+	sigdelset(&s->signals_before, SIGCHLD);
+	s->signal_fd = signalfd(-1, &s->signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return err_set(e, -errno, "cannot watch signals: %s", err_text(errno));
+	return 0;
+}
+
+static bool any_child(const struct supervisor *s)
+{
+	for (size_t i = 0; i < s->plan->process_count; i++)
+		if (s->children[i].pid)
+			return true;
+	return false;
+}
+
+/* Starts what is due; returns how many ms until the next thing is due, -1 for never. */
+static int supervisor_due(struct supervisor *s)
+{
+	uint64_t now = clock_mono_ns(), next = UINT64_MAX;
+
+	for (size_t i = 0; i < s->plan->process_count && s->state != STATE_STOPPING; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->pid)
+			continue;
+		if (c->restart_at_ns <= now)
+			child_start(s, c);
+		else if (c->restart_at_ns < next)
+			next = c->restart_at_ns;
+	}
+	if (s->state == STATE_TERMINATING && now >= s->repeat_ns) {
+		daemon_link_send(s->links[LINK_SUPERVISOR_STEWARD][0], s->packet,
+				 strlen(s->packet));
+		s->repeat_ns = now + NS_PER_S;
+	}
+	if (s->state == STATE_TERMINATING && now >= s->deadline_ns) {
+		log_error("supervisor", "the steward did not answer in time, ending", "");
+		stop_all(s, EXIT_DEADLINE);
+	}
+	if (s->state == STATE_STOPPING && now >= s->deadline_ns) {
+		for (size_t i = 0; i < s->plan->process_count; i++) {
+			if (!s->children[i].pid)
+				continue;
+			log_error("supervisor", "a process does not end, killing it", "process=%s",
+				  s->children[i].process->spec.name);
+			kill(s->children[i].pid, SIGKILL);
+		}
+		s->deadline_ns = now + NS_PER_S;
+	}
+	if (s->state != STATE_RUNNING && s->deadline_ns < next)
+		next = s->deadline_ns;
+	if (s->state == STATE_TERMINATING && s->repeat_ns < next)
+		next = s->repeat_ns;
+	if (next == UINT64_MAX)
+		return -1;
+	return (int)((next - now) / NS_PER_MS) + 1;
+}
+
+static int supervisor_loop(struct supervisor *s)
+{
+	while (s->state != STATE_STOPPING || any_child(s)) {
+		int timeout = supervisor_due(s);
+		struct pollfd fds[] = {
+			{.fd = s->signal_fd, .events = POLLIN},
+			{.fd = s->links[LINK_SUPERVISOR_STEWARD][0], .events = POLLIN},
+		};
+
+		if (s->state == STATE_STOPPING && !any_child(s))
+			break;
+		if (poll(fds, ARRAY_LEN(fds), timeout) < 0 && errno != EINTR)
+			return EXIT_FAILED;
+		if (fds[0].revents)
+			on_signals(s);
+		if (fds[1].revents)
+			on_steward(s);
+	}
+	return s->exit_code;
+}
+
+int supervisor_run(const struct supervisor_plan *plan)
+{
+	struct supervisor s = {.plan = plan, .signal_fd = -1, .lock_fd = -1};
+	struct err e = {0};
+	int r;
+
+	if (supervisor_config(&s) < 0)
+		return EXIT_USAGE;
+	r = plan->prepare(plan, s.config, &e);
+	if (r >= 0)
+		r = supervisor_lock(&s, &e);
+	if (r >= 0)
+		r = supervisor_open(&s, &e);
+	if (r < 0) {
+		fprintf(stderr, "tidegate %s: %s\n", plan->verb, e.text);
+		config_free(s.config);
+		return EXIT_FAILED;
+	}
+	r = supervisor_loop(&s);
+	log_info("supervisor", "ended", "code=%d", r);
+	config_free(s.config);
+	return r;
+}
