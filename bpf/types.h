@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What BPF programs and agent/probe share. Any change alters the layout hash (build id of the
- * linked object), so that an agent never reads maps of another layout.
+ * What BPF programs and agent/probe share. Any change alters the layout hash (of the object's
+ * bytes), so that an agent never reads maps of another layout.
  *
  * A slot belongs to one thread of a gateway, and only that thread writes to it (BPF runs in its
- * context), so cells need no atomics. The agent finds a thread's slot by hashing its thread id:
- * tid_slots[tid & (TID_SLOTS - 1)], linear probing over TID_PROBES places.
+ * context; before the thread runs for the first time, its parent does), so cells need no atomics.
+ * A thread's slot is found in bucket tid & (TID_BUCKETS - 1): one 64-bit word with four lanes of
+ * slot number + 1, changed by compare-and-swap from both sides.
  */
 #pragma once
 
@@ -24,9 +25,12 @@ typedef int64_t s64;
 
 #define TYPES_HIST_CELLS 323 /* == HIST_CELLS, asserted in agent/probe */
 
-#define TID_SLOTS 65536u
-#define TID_PROBES 4u
+#define TID_BUCKETS 16384u
+#define TID_WAYS 4
 #define GATEWAYS 64u
+#define SLOTS_MOST 4096u /* also the size of the free ring */
+
+#define HEARTBEAT_LIMIT_NS 30000000000ULL
 
 enum http_method {
 	HTTP_GET,
@@ -44,7 +48,6 @@ enum http_method {
 
 #define HTTP_CODES 500 /* 100 … 599 */
 #define HTTP_CLASSES 5 /* 1xx … 5xx */
-#define ERRNOS 134     /* 1 … 133; 0 holds whatever is beyond */
 
 enum gc_phase { GC_STEP, GC_TURN, GC_FULL, GC_STW, GC_PHASES };
 
@@ -52,7 +55,8 @@ enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_EXITED };
 enum slot_role { ROLE_MASTER, ROLE_WORKER, ROLE_HELPER };
 
 /* The in-flight integral (DESIGN.md): at start S -= t, n += 1; at end S += t, n -= 1;
- * integral to T = S + n * T, mod 2^64. Read under seq: odd while it changes. */
+ * integral to T = S + n * T, mod 2^64. Read under seq: odd while it changes. A request may start
+ * on one thread and end on another: only the sums over all threads mean something. */
 struct integral {
 	u64 seq;
 	u64 s;
@@ -63,9 +67,9 @@ struct integral {
 /* Counters and histograms of one thread; a fold adds them into the gateway's retired bank. All
  * 64-bit, so that adding two structs is adding two arrays of words. */
 struct cells {
-	u64 syscalls[SYSCALL_COUNT];
-	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS];
-	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];
+	u64 syscalls[SYSCALL_COUNT]; /* exact, at return */
+	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* one in `sample` */
+	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];	 /* by enum errno_cell */
 	u64 stall_ns[TYPES_HIST_CELLS];
 	u64 loop_busy_ns;
 	u64 requests[HTTP_METHODS][HTTP_CODES];
@@ -73,9 +77,37 @@ struct cells {
 	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 requests_started, requests_completed, requests_health;
 	u64 requests_lost, requests_aborted;
-	u64 accepts, closes;
+	u64 accepts, closes; /* of downstream connections */
 	u64 gc_ns[GC_PHASES][TYPES_HIST_CELLS];
 	u64 gc_cycles;
+};
+
+#define CELLS_WORDS (sizeof(struct cells) / sizeof(u64))
+
+/* Bytes of a read or write that are being looked at. A line that is not yet whole is carried over
+ * in front of the next bytes, hence the room. */
+#define WINDOW_BYTES 1024
+#define CARRY_BYTES 64
+
+struct scan {
+	u64 user;      /* next byte in the process's memory */
+	u64 segment;   /* bytes there */
+	u64 iov;       /* next struct iovec */
+	u32 iov_left;
+	u32 side;      /* 0: request (read), 1: response (written) */
+	u64 left;      /* bytes of the call that were not yet fetched */
+	u64 now_ns;
+	u32 pos, len;  /* in the window */
+	u32 line;      /* where the current line begins */
+	u32 reserved;
+	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
+};
+
+/* A death in the middle of counting a dead process's requests is repaired by doing again what is
+ * written here: assignments, not additions (agent/probe/retire.c). */
+struct intent {
+	u64 key; /* connection that is to be deleted; 0: none */
+	u64 lost, closes, s, n;
 };
 
 struct slot {
@@ -85,16 +117,115 @@ struct slot {
 	u32 state, role;
 	u64 start_ns;	  /* CLOCK_MONOTONIC when it was taken */
 	/* the system call under way */
-	u64 enter_ns;
-	u32 enter_nr, sample_tick;
-	u64 args[3];
+	u64 enter_ns;	  /* 0: this one is not timed */
+	u32 enter_id;	  /* enum syscall_id + 1; 0: none */
+	u32 sample_tick;
+	u64 args[4];
 	/* event loop: since when the thread is outside epoll_wait; 0 while inside or unknown */
 	u64 loop_since_ns;
-	u64 gc_since_ns;   /* GC probe under way */
-	u64 gc_turn_ns;	   /* GC time in this turn of the loop */
+	u64 gc_since_ns;     /* GC probe under way */
+	u64 gc_turn_ns;	     /* GC time in this turn of the loop */
 	u64 gc_depth;
 	u64 last_request_ns; /* start of the last request that was no health check */
 	u64 last_accept_ns;
 	struct integral in_flight;
+	struct intent intent;
 	struct cells cells;
+	struct scan scan;
+} __attribute__((aligned(4096)));
+
+/* One of the two banks of a gateway: what its ended threads counted. */
+struct bank {
+	u32 slot, generation; /* the fold that made this bank */
+	u64 is_used;	      /* slot and generation mean something */
+	u64 in_flight_s, in_flight_n;
+	struct cells cells;
+} __attribute__((aligned(4096)));
+
+/* ---- connections: key is tgid << 32 | fd ---- */
+
+enum stream_state {
+	STREAM_SYNC,	   /* seeded: waits for a request line, ignores all else */
+	STREAM_FIRST,	   /* at the beginning of a message */
+	STREAM_HEADERS,
+	STREAM_BODY,	   /* skip bytes, then the message is complete */
+	STREAM_CHUNK_SIZE,
+	STREAM_CHUNK_DATA, /* skip bytes, then the next chunk */
+	STREAM_TRAILER,
+	STREAM_UNTIL_CLOSE,
+	STREAM_OFF,	   /* not HTTP/1, or no longer */
+};
+
+struct stream {
+	u8 state;
+	u8 is_skipping; /* the rest of this line is of no interest */
+	u8 carry_len;
+	u8 is_chunked;
+	u8 has_length;
+	u8 reserved[3];
+	u64 skip;
+	u64 length;
+	u8 carry[CARRY_BYTES];
+};
+
+#define PIPELINE 8u /* requests of one connection whose start is remembered */
+
+#define CONNECTION_DOWNSTREAM 1u
+#define CONNECTION_CLIENT_GONE 2u
+
+#define PENDING_HEALTH 0x80u
+
+struct connection {
+	u32 flags;
+	u32 epoch;     /* of the control, when it was last in step with the stream */
+	u32 started;   /* requests, by the reader */
+	u32 ended;     /* by the writer */
+	u32 code;      /* of the response under way */
+	u32 gateway;
+	u64 first_ns;	     /* first byte of the request line being read */
+	u64 response_ns;     /* first byte of the response being written */
+	u64 start_ns[PIPELINE];
+	u8 method[PIPELINE]; /* enum http_method | PENDING_HEALTH */
+	struct stream streams[2];
+};
+
+/* ---- what the agent tells the programs, and bookkeeping of both ---- */
+
+#define PATTERNS 16
+#define PATTERN_WORDS 8
+
+/* Compared eight bytes at a time under a mask. */
+struct pattern {
+	u64 word[PATTERN_WORDS], mask[PATTERN_WORDS];
+	u32 len, reserved;
+};
+
+enum lost_reason {
+	LOST_THREADS,	  /* no free slot */
+	LOST_CONNECTIONS, /* connection table full */
+	LOST_PARSE,	  /* a response that could not be followed */
+	LOST_PIPELINE,	  /* more pipelined requests than PIPELINE */
+	LOST_MEMORY,	  /* the process's memory could not be read */
+	LOST_BUCKET,	  /* thread table bucket full */
+	LOST_REASONS
+};
+
+struct control {
+	u64 heartbeat_ns;
+	u64 maps_id;
+	u32 sample;
+	u32 epoch;	/* raised when events were missed: connections must find their place again */
+	u32 threads;	/* slots there are */
+	u32 path_count, agent_count;
+	u32 reserved;
+	u64 path_seconds[4]; /* bit set of the second character of the health paths */
+	struct pattern paths[PATTERNS], agents[PATTERNS];
+	u64 lost[LOST_REASONS];
+	/* free slots: the kernel and the agent take at head by compare-and-swap, the agent adds */
+	u64 ring_head, ring_tail;
+	u16 ring[SLOTS_MOST];
+	/* per gateway: which bank counts, connections found by seeding */
+	u32 bank_active[GATEWAYS];
+	u64 seeded[GATEWAYS];
+	u64 tid_buckets[TID_BUCKETS];
 };

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Maps, and what every program needs of them: the slot of the current thread, the sign of life of
+ * the keeper, the index of a histogram cell. Runs in the watched thread.
+ */
+#pragma once
+
+#include "types.h"
+
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set before load */
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Two a gateway; only the agent writes them. Here so that they are pinned with the rest. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2); /* set before load */
+	__type(key, u32);
+	__type(value, struct bank);
+} retired SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* set before load */
+	__type(key, u64);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct control control; /* .bss: addressed directly, no lookup */
+
+/* Known at load: the verifier removes what they rule out. */
+const volatile u64 pidns_dev, pidns_ino; /* 0: the init namespace */
+const volatile u32 pidns_level;
+const volatile u64 hist_thresholds[512]; /* padded with UINT64_MAX */
+const volatile u16 hist_starts[512];
+const volatile u8 errno_cells[256];
+const volatile u8 syscall_ids[SYSCALL_NUMBERS]; /* enum syscall_id + 1 */
+
+/* Thread and process id as the agent sees them: tgid << 32 | tid; 0: not in its namespace. */
+static __always_inline u64 current_ids(void)
+{
+	struct bpf_pidns_info ns = {};
+
+	if (!pidns_ino)
+		return bpf_get_current_pid_tgid();
+	if (bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &ns, sizeof(ns)))
+		return 0;
+	return (u64)ns.tgid << 32 | ns.pid;
+}
+
+static __always_inline struct slot *slot_at(u32 index)
+{
+	return bpf_map_lookup_elem(&slots, &index);
+}
+
+static __always_inline struct slot *slot_find(u32 tid)
+{
+	u64 lanes = control.tid_buckets[tid & (TID_BUCKETS - 1)];
+	struct slot *s;
+
+#pragma unroll
+	for (int i = 0; i < TID_WAYS; i++) {
+		if (!lanes)
+			return NULL;
+		if (lanes & 0xffff) {
+			s = slot_at((u32)(lanes & 0xffff) - 1);
+			if (s && s->tid == tid)
+				return s;
+		}
+		lanes >>= 16;
+	}
+	return NULL;
+}
+
+/* NULL: this thread is not watched. An unwatched thread pays for the id and one load. */
+static __always_inline struct slot *slot_current(void)
+{
+	u64 ids = current_ids();
+
+	return ids ? slot_find((u32)ids) : NULL;
+}
+
+static __always_inline bool keeper_lives(u64 now_ns)
+{
+	return (s64)(now_ns - control.heartbeat_ns) < (s64)HEARTBEAT_LIMIT_NS;
+}
+
+/* Index of the histogram cell of a duration: integer log2 by shifts, a start, four compares
+ * (proto/metrics.h; always < TYPES_HIST_CELLS). */
+static __always_inline u32 histogram_cell(u64 v)
+{
+	u64 x = v | 1, m;
+	u32 e = 0, j;
+
+	if (x >> 32) {
+		e += 32;
+		x >>= 32;
+	}
+	if (x >> 16) {
+		e += 16;
+		x >>= 16;
+	}
+	if (x >> 8) {
+		e += 8;
+		x >>= 8;
+	}
+	if (x >> 4) {
+		e += 4;
+		x >>= 4;
+	}
+	if (x >> 2) {
+		e += 2;
+		x >>= 2;
+	}
+	e += x >> 1;
+	m = e >= 3 ? v >> (e - 3) : v << (3 - e);
+	j = hist_starts[(e << 3 | (m & 7)) & 511];
+	j += v > hist_thresholds[j & 511];
+	j += v > hist_thresholds[j & 511];
+	j += v > hist_thresholds[j & 511];
+	j += v > hist_thresholds[j & 511];
+	return j < TYPES_HIST_CELLS ? j : TYPES_HIST_CELLS - 1;
+}
+
+static __always_inline void histogram_add(u64 *cells, u64 v)
+{
+	cells[histogram_cell(v)]++;
+}
+
+static __always_inline void lost(enum lost_reason reason)
+{
+	__sync_fetch_and_add(&control.lost[reason], 1);
+}
