@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding gateways in /proc. Owns the parsed matchers. Runs in the keeper and in doctor. */
+#include "probe/gateways.h"
+
+#include "base/cleanup.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "probe/sockets.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Programs that are gateways without being configured; one row a program. */
+static const struct known_gateway {
+	const char *exe, *driver;
+	bool is_go;
+} known_gateways[] = {
+	{"nginx", "nginx", false},     {"openresty", "nginx", false}, {"kong", "nginx", false},
+	{"haproxy", "haproxy", false}, {"caddy", "caddy", true},      {"traefik", "traefik", true},
+	{"apinto", "apinto", true},
+};
+
+#define MATCHERS_MAX  64
+#define PROCESSES_MAX 4096
+
+struct matcher {
+	char name[64], exe[192];
+	uint16_t port; /* 0: any */
+};
+
+struct candidate {
+	pid_t pid, parent;
+	const struct known_gateway *known;
+	const struct matcher *matcher;
+	int root; /* index of the topmost candidate above it */
+};
+
+struct gateways {
+	struct matcher matchers[MATCHERS_MAX];
+	size_t matcher_count;
+	struct candidate *candidates;
+	size_t candidate_count, candidates_refused;
+};
+
+/* name=exe[:port] */
+static int parse_matcher(const char *text, struct matcher *ret, struct err *e)
+{
+	struct matcher m = {0};
+	const char *eq = strchr(text, '='), *colon;
+	uint64_t port;
+
+	if (!eq || eq == text || !eq[1])
+		return err_set(e, -EINVAL, "gateways.match `%s` is not name=exe or name=exe:port",
+			       text);
+	if ((size_t)(eq - text) >= sizeof(m.name) || !str_copy(m.exe, sizeof(m.exe), eq + 1))
+		return err_set(e, -EINVAL, "gateways.match `%s` is too long", text);
+	memcpy(m.name, text, (size_t)(eq - text));
+	colon = strrchr(m.exe, ':');
+	if (colon) {
+		if (str_to_u64(colon + 1, &port) < 0 || port == 0 || port > 65535)
+			return err_set(e, -EINVAL, "gateways.match `%s`: `%s` is not a port", text,
+				       colon + 1);
+		m.port = (uint16_t)port;
+		m.exe[colon - m.exe] = '\0';
+	}
+	*ret = m;
+	return 0;
+}
+
+int gateways_open(const struct config_list *matchers, struct gateways **ret, struct err *e)
+{
+	struct gateways *g = calloc(1, sizeof(*g));
+	int r = 0;
+
+	if (g)
+		g->candidates = calloc(PROCESSES_MAX, sizeof(g->candidates[0]));
+	if (!g || !g->candidates) {
+		free(g);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < matchers->count && i < MATCHERS_MAX && r >= 0; i++)
+		r = parse_matcher(matchers->items[i], &g->matchers[g->matcher_count++], e);
+	if (r < 0) {
+		gateways_close(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
+}
+
+struct gateways *gateways_close(struct gateways *g)
+{
+	if (g)
+		free(g->candidates);
+	free(g);
+	return NULL;
+}
+
+/* ---- candidates: processes with the right executable ---- */
+
+static int read_exe(pid_t pid, char *buf, size_t size)
+{
+	static const char deleted[] = " (deleted)"; /* after a package upgrade */
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	n = readlink(path, buf, size - 1);
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	if (str_ends(buf, deleted))
+		buf[(size_t)n - strlen(deleted)] = '\0';
+	return 0;
+}
+
+static pid_t read_parent(pid_t pid)
+{
+	char path[64], buf[1024];
+	const char *p;
+	int parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (str_read_file(path, buf, sizeof(buf)) < 0)
+		return 0;
+	p = strrchr(buf, ')');
+	return p && sscanf(p + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+static const struct known_gateway *find_known(const char *base)
+{
+	for (size_t i = 0; i < ARRAY_LEN(known_gateways); i++)
+		if (str_equal(known_gateways[i].exe, base))
+			return &known_gateways[i];
+	return NULL;
+}
+
+static void consider(struct gateways *g, pid_t pid)
+{
+	struct candidate c = {.pid = pid};
+	const char *base;
+	char exe[512];
+
+	if (read_exe(pid, exe, sizeof(exe)) < 0)
+		return;
+	base = strrchr(exe, '/');
+	base = base ? base + 1 : exe;
+	c.known = find_known(base);
+	for (size_t i = 0; i < g->matcher_count && !c.matcher; i++)
+		if (str_equal(g->matchers[i].exe, g->matchers[i].exe[0] == '/' ? exe : base))
+			c.matcher = &g->matchers[i];
+	if (g->matcher_count ? !c.matcher : !c.known)
+		return;
+	if (g->candidate_count == PROCESSES_MAX) {
+		g->candidates_refused++;
+		return;
+	}
+	c.parent = read_parent(pid);
+	g->candidates[g->candidate_count++] = c;
+}
+
+static int find_candidate(const struct gateways *g, pid_t pid)
+{
+	for (size_t i = 0; i < g->candidate_count; i++)
+		if (g->candidates[i].pid == pid)
+			return (int)i;
+	return -1;
+}
+
+static void find_roots(struct gateways *g)
+{
+	for (size_t i = 0; i < g->candidate_count; i++) {
+		int root = (int)i;
+
+		/* Bounded: /proc is not read at one moment, parents may form a ring. */
+		for (unsigned int depth = 0; depth < 8; depth++) {
+			int up = find_candidate(g, g->candidates[root].parent);
+
+			if (up < 0 || up == root)
+				break;
+			root = up;
+		}
+		g->candidates[i].root = root;
+	}
+}
+
+/* ---- one instance ---- */
+
+struct listener_scan {
+	const struct sockets *sockets;
+	struct gateway_found *found;
+};
+
+static void on_listener(void *data, int fd, uint64_t inode)
+{
+	struct listener_scan *scan = data;
+	struct gateway_found *f = scan->found;
+	const struct socket_row *row = sockets_find(scan->sockets, inode);
+
+	(void)fd;
+	if (!row || row->state != SOCKET_LISTENING)
+		return;
+	if (!row->port) {
+		f->has_unix_listener = true;
+		return;
+	}
+	for (unsigned int i = 0; i < f->port_count; i++)
+		if (f->ports[i] == row->port)
+			return;
+	if (f->port_count < GATEWAY_PORTS)
+		f->ports[f->port_count++] = row->port;
+}
+
+/* nginx says in its title what a child is; everybody else's children work. */
+static enum slot_role role_of(const struct gateway_found *f, pid_t pid, bool is_alone)
+{
+	char path[64], title[256];
+
+	if (is_alone)
+		return ROLE_WORKER;
+	if (!str_equal(f->driver, "nginx"))
+		return pid == f->master ? ROLE_MASTER : ROLE_WORKER;
+	if (pid == f->master)
+		return ROLE_MASTER;
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	if (str_read_file(path, title, sizeof(title)) < 0)
+		return ROLE_HELPER;
+	return str_starts(title, "nginx: worker process") ? ROLE_WORKER : ROLE_HELPER;
+}
+
+static int fill_found(const struct gateways *g, int root, struct gateway_found *f)
+{
+	const struct candidate *top = &g->candidates[root];
+	struct sockets sockets = {0};
+	struct listener_scan scan = {.sockets = &sockets, .found = f};
+	unsigned int members = 0;
+	int r;
+
+	*f = (struct gateway_found){.master = top->pid, .is_go = top->known && top->known->is_go};
+	r = process_start_time(top->pid, &f->master_start);
+	if (r >= 0)
+		r = read_exe(top->pid, f->exe, sizeof(f->exe));
+	if (r >= 0)
+		r = sockets_read(top->pid, &sockets);
+	if (r < 0)
+		return r;
+	str_copy(f->name, sizeof(f->name),
+		 top->matcher ? top->matcher->name
+			      : (strrchr(f->exe, '/') ? strrchr(f->exe, '/') + 1 : f->exe));
+	if (top->known)
+		str_copy(f->driver, sizeof(f->driver), top->known->driver);
+	for (size_t i = 0; i < g->candidate_count; i++)
+		members += g->candidates[i].root == root;
+	for (size_t i = 0; i < g->candidate_count; i++) {
+		pid_t pid = g->candidates[i].pid;
+
+		if (g->candidates[i].root != root || f->process_count == GATEWAY_PROCESSES)
+			continue;
+		/* SO_REUSEPORT listeners are open in workers too; the master has them all. */
+		if (pid == f->master || !f->port_count)
+			sockets_each_fd(pid, on_listener, &scan);
+		f->processes[f->process_count++] =
+			(struct gateway_process){.pid = pid, .role = role_of(f, pid, members == 1)};
+	}
+	sockets_fini(&sockets);
+	return 0;
+}
+
+static bool is_wanted(const struct gateways *g, int root, const struct gateway_found *f)
+{
+	const struct matcher *m = g->candidates[root].matcher;
+
+	if (!m || !m->port)
+		return f->port_count || f->has_unix_listener;
+	for (unsigned int i = 0; i < f->port_count; i++)
+		if (f->ports[i] == m->port)
+			return true;
+	return false;
+}
+
+int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int max,
+		  uint64_t *ret_refused)
+{
+	_cleanup_dir_ DIR *dir = opendir("/proc");
+	const struct dirent *entry;
+	unsigned int n = 0;
+
+	if (!dir)
+		return -errno;
+	g->candidate_count = g->candidates_refused = 0;
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+			consider(g, (pid_t)atoi(entry->d_name));
+	find_roots(g);
+	*ret_refused = g->candidates_refused;
+	for (size_t i = 0; i < g->candidate_count; i++) {
+		if (g->candidates[i].root != (int)i)
+			continue;
+		if (n == max) {
+			(*ret_refused)++;
+			continue;
+		}
+		if (fill_found(g, (int)i, &ret[n]) >= 0 && is_wanted(g, (int)i, &ret[n]))
+			n++;
+	}
+	return (int)n;
+}
+
+/* ---- what was there before we were ---- */
+
+struct connection_scan {
+	const struct sockets *sockets;
+	const struct gateway_found *found;
+	pid_t pid;
+	void (*fn)(void *data, pid_t pid, int fd);
+	void *data;
+};
+
+static void on_connection(void *data, int fd, uint64_t inode)
+{
+	struct connection_scan *scan = data;
+	const struct socket_row *row = sockets_find(scan->sockets, inode);
+
+	if (!row || row->state != SOCKET_CONNECTED)
+		return;
+	if (!row->port) {
+		if (scan->found->has_unix_listener)
+			scan->fn(scan->data, scan->pid, fd);
+		return;
+	}
+	for (unsigned int i = 0; i < scan->found->port_count; i++) {
+		if (scan->found->ports[i] == row->port) {
+			scan->fn(scan->data, scan->pid, fd);
+			return;
+		}
+	}
+}
+
+int gateways_each_connection(pid_t pid, const struct gateway_found *found,
+			     void (*fn)(void *data, pid_t pid, int fd), void *data)
+{
+	struct sockets sockets = {0};
+	struct connection_scan scan = {
+		.sockets = &sockets, .found = found, .pid = pid, .fn = fn, .data = data};
+	int r;
+
+	r = sockets_read(pid, &sockets);
+	if (r < 0)
+		return r;
+	r = sockets_each_fd(pid, on_connection, &scan);
+	sockets_fini(&sockets);
+	return r;
+}
+
+int gateways_each_thread(pid_t pid, void (*fn)(void *data, pid_t tid), void *data)
+{
+	_cleanup_dir_ DIR *dir = NULL;
+	const struct dirent *entry;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			fn(data, (pid_t)atoi(entry->d_name));
+	return 0;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding gateways in /proc: by executable and listening socket, or by a configured matcher. No
+ * state but a cache of what was looked at before. Runs in the keeper and in doctor.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "config/config.h"
+#include "types.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define GATEWAY_PROCESSES 256
+#define GATEWAY_PORTS     32
+
+struct gateway_process {
+	pid_t pid;
+	enum slot_role role;
+};
+
+/* One master with its workers. */
+struct gateway_found {
+	char name[64];   /* the matcher's name, else the base name of the executable */
+	char driver[16]; /* "nginx", "haproxy", "caddy", …: the row that knows it, or "" */
+	char exe[256];
+	bool is_go;
+	pid_t master;
+	uint64_t master_start;
+	unsigned int process_count;
+	struct gateway_process processes[GATEWAY_PROCESSES];
+	unsigned int port_count;
+	uint16_t ports[GATEWAY_PORTS];
+	bool has_unix_listener;
+};
+
+struct gateways;
+
+/* matchers: options.def, gateways.match; borrowed. */
+int gateways_open(const struct config_list *matchers, struct gateways **ret, struct err *e);
+struct gateways *gateways_close(struct gateways *g);
+
+/* Looks at every process. Returns how many of ret[0..max) were filled; more are counted in
+ * *ret_refused. Processes that belong to nobody for want of a listening socket are left out. */
+int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int max,
+		  uint64_t *ret_refused);
+
+/* Calls fn for each established connection of a process whose local end is one of the ports (or
+ * an accepted unix connection): what was there before we were. */
+int gateways_each_connection(pid_t pid, const struct gateway_found *found,
+			     void (*fn)(void *data, pid_t pid, int fd), void *data);
+
+/* Calls fn for each thread of a process. */
+int gateways_each_thread(pid_t pid, void (*fn)(void *data, pid_t tid), void *data);

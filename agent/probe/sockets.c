@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sockets of a namespace from /proc. No state. Runs in the keeper and in doctor. */
+#include "probe/sockets.h"
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TCP_STATE_ESTABLISHED 0x01
+#define TCP_STATE_CLOSE_WAIT  0x08
+#define TCP_STATE_LISTEN      0x0a
+#define UNIX_FLAG_LISTENING   0x10000
+#define UNIX_STATE_CONNECTED  3
+
+static int add(struct sockets *s, uint64_t inode, uint16_t port, enum socket_state state)
+{
+	struct socket_row *rows;
+
+	if (s->count == SOCKETS_MAX) {
+		s->refused++;
+		return 0;
+	}
+	if (s->count == s->cap) {
+		rows = realloc(s->rows, (s->cap ? s->cap * 2 : 256) * sizeof(*rows));
+		if (!rows)
+			return -ENOMEM;
+		s->rows = rows;
+		s->cap = s->cap ? s->cap * 2 : 256;
+	}
+	s->rows[s->count++] = (struct socket_row){.inode = inode, .port = port, .state = state};
+	return 0;
+}
+
+static int tcp_line(struct sockets *s, const char *line)
+{
+	unsigned int port, state;
+	uint64_t inode;
+
+	if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*d %*d %" SCNu64,
+		   &port, &state, &inode) != 3)
+		return 0;
+	if (state == TCP_STATE_LISTEN)
+		return add(s, inode, (uint16_t)port, SOCKET_LISTENING);
+	if (state == TCP_STATE_ESTABLISHED || state == TCP_STATE_CLOSE_WAIT)
+		return add(s, inode, (uint16_t)port, SOCKET_CONNECTED);
+	return 0;
+}
+
+/* Only accepted or listening sockets carry a path. */
+static int unix_line(struct sockets *s, const char *line)
+{
+	unsigned int flags, type, state;
+	char path[8] = "";
+	uint64_t inode;
+
+	if (sscanf(line, "%*[0-9a-f]: %*x %*x %x %x %x %" SCNu64 " %7s", &flags, &type, &state,
+		   &inode, path) < 5 ||
+	    !path[0])
+		return 0;
+	if (flags & UNIX_FLAG_LISTENING)
+		return add(s, inode, 0, SOCKET_LISTENING);
+	if (state == UNIX_STATE_CONNECTED)
+		return add(s, inode, 0, SOCKET_CONNECTED);
+	return 0;
+}
+
+static int read_table(struct sockets *s, pid_t pid, const char *name,
+		      int (*fn)(struct sockets *s, const char *line))
+{
+	char path[64], line[512];
+	_cleanup_file_ FILE *f = NULL;
+	int r = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/net/%s", (int)pid, name);
+	f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : -errno;
+	while (r >= 0 && fgets(line, sizeof(line), f))
+		r = fn(s, line);
+	return r;
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+	const struct socket_row *x = a, *y = b;
+
+	return (x->inode > y->inode) - (x->inode < y->inode);
+}
+
+int sockets_read(pid_t pid, struct sockets *ret)
+{
+	struct sockets s = {0};
+	int r;
+
+	r = read_table(&s, pid, "tcp", tcp_line);
+	if (r >= 0)
+		r = read_table(&s, pid, "tcp6", tcp_line);
+	if (r >= 0)
+		r = read_table(&s, pid, "unix", unix_line);
+	if (r < 0) {
+		sockets_fini(&s);
+		return r;
+	}
+	if (s.count)
+		qsort(s.rows, s.count, sizeof(s.rows[0]), compare_rows);
+	*ret = s;
+	return 0;
+}
+
+void sockets_fini(struct sockets *s)
+{
+	free(s->rows);
+	*s = (struct sockets){0};
+}
+
+const struct socket_row *sockets_find(const struct sockets *s, uint64_t inode)
+{
+	struct socket_row key = {.inode = inode};
+
+	return s->count ? bsearch(&key, s->rows, s->count, sizeof(key), compare_rows) : NULL;
+}
+
+int sockets_each_fd(pid_t pid, void (*fn)(void *data, int fd, uint64_t inode), void *data)
+{
+	char path[64], target[64];
+	_cleanup_dir_ DIR *dir = NULL;
+	const struct dirent *entry;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while ((entry = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		uint64_t inode;
+
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		if (sscanf(target, "socket:[%" SCNu64 "]", &inode) == 1)
+			fn(data, atoi(entry->d_name), inode);
+	}
+	return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sockets of one network namespace, from /proc/PID/net: inode, local port, state. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SOCKETS_MAX 65536
+
+enum socket_state { SOCKET_LISTENING, SOCKET_CONNECTED };
+
+struct socket_row {
+	uint64_t inode;
+	uint16_t port; /* 0: unix */
+	enum socket_state state;
+};
+
+struct sockets {
+	struct socket_row *rows; /* sorted by inode */
+	size_t count, cap;
+	size_t refused; /* beyond SOCKETS_MAX */
+};
+
+/* Reads tcp, tcp6 and unix as pid sees them. -ENOMEM, -ESRCH. */
+int sockets_read(pid_t pid, struct sockets *ret);
+void sockets_fini(struct sockets *s);
+const struct socket_row *sockets_find(const struct sockets *s, uint64_t inode);
+
+/* Calls fn for each descriptor of the process that is a socket. Needs the right to look into
+ * another user's process (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH). */
+int sockets_each_fd(pid_t pid, void (*fn)(void *data, int fd, uint64_t inode), void *data);
