@@ -62,23 +62,31 @@ static __always_inline struct slot *slot_at(u32 index)
 	return bpf_map_lookup_elem(&slots, &index);
 }
 
+static __always_inline struct slot *slot_lane(u16 lane, u32 tid)
+{
+	struct slot *s;
+
+	if (!lane)
+		return NULL;
+	s = slot_at(lane - 1u);
+	return s && s->tid == tid ? s : NULL;
+}
+
 static __always_inline struct slot *slot_find(u32 tid)
 {
 	u64 lanes = control.tid_buckets[tid & (TID_BUCKETS - 1)];
 	struct slot *s;
 
-#pragma unroll
-	for (int i = 0; i < TID_WAYS; i++) {
-		if (!lanes)
-			return NULL;
-		if (lanes & 0xffff) {
-			s = slot_at((u32)(lanes & 0xffff) - 1);
-			if (s && s->tid == tid)
-				return s;
-		}
-		lanes >>= 16;
-	}
-	return NULL;
+	if (!lanes)
+		return NULL;
+	s = slot_lane((u16)lanes, tid);
+	if (!s)
+		s = slot_lane((u16)(lanes >> 16), tid);
+	if (!s)
+		s = slot_lane((u16)(lanes >> 32), tid);
+	if (!s)
+		s = slot_lane((u16)(lanes >> 48), tid);
+	return s;
 }
 
 /* NULL: this thread is not watched. An unwatched thread pays for the id and one load. */
