@@ -23,8 +23,8 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes 
 	-Wcast-qual -Wundef -Wvla -Wformat=2 -Wno-format-zero-length -Wimplicit-fallthrough -fno-common
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection)
 SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-PKGS := libbpf libuv libmicrohttpd jansson libcyaml libprotobuf-c nanomsg libzstd capstone libelf \
-	libcap libseccomp lua5.4 sqlite3
+PKGS := libbpf libuv libmicrohttpd jansson libcyaml yaml-0.1 libprotobuf-c nanomsg libzstd \
+	capstone libelf libcap libseccomp lua5.4 sqlite3
 PKG_CFLAGS = $(shell pkg-config --cflags-only-I $(PKGS) | sed 's/-I/-isystem /g')
 PKG_LIBS = $(shell pkg-config --libs $(PKGS))
 CFLAGS := -O2 -g
