@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listener of SP connections. Owns the listening socket and unlinks its ipc path. */
+#include "base/cleanup.h"
+#include "base/listen.h"
+#include "bus/peer.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPT_BACKLOG 4096
+#define ACCEPT_BATCH   64 /* per event, so that a flood leaves time for those who are in */
+#define STALL_MS       1000
+
+struct acceptor {
+	struct loop *loop;
+	int fd;
+	struct listen_address address;
+	struct loop_watch *watch, *timer;
+	acceptor_fn fn;
+	void *data;
+	uint64_t stalls;
+};
+
+static void on_stall_over(void *data)
+{
+	struct acceptor *a = data;
+
+	a->timer = loop_remove(a->timer);
+	loop_set_events(a->watch, LOOP_READ);
+}
+
+/* The connection stays in the backlog, so the descriptor stays readable: without a pause this
+ * would spin. */
+static void stall(struct acceptor *a)
+{
+	a->stalls++;
+	if (a->timer)
+		return;
+	if (loop_add_timer(a->loop, STALL_MS, 0, on_stall_over, a, &a->timer) == 0)
+		loop_set_events(a->watch, 0);
+}
+
+static void on_accept(void *data, int fd, unsigned int events)
+{
+	struct acceptor *a = data;
+	const int on = 1, idle = 60, interval = 20, count = 3;
+
+	(void)events;
+	for (unsigned int i = 0; i < ACCEPT_BATCH; i++) {
+		int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (peer < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM)
+				stall(a);
+			if (errno == EINTR || errno == ECONNABORTED)
+				continue;
+			return;
+		}
+		if (!a->address.is_ipc) {
+			setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+			setsockopt(peer, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+			setsockopt(peer, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+			setsockopt(peer, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+			setsockopt(peer, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+		}
+		a->fn(a->data, peer);
+	}
+}
+
+int acceptor_open(struct loop *loop, const char *address, acceptor_fn fn, void *data,
+		  struct acceptor **ret, struct err *e)
+{
+	_cleanup_free_ struct acceptor *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return err_set(e, -ENOMEM, "%s: out of memory", address);
+	r = listen_parse(address, &a->address, e);
+	if (r < 0)
+		return r;
+	r = listen_open(address, ACCEPT_BACKLOG, &a->fd, e);
+	if (r < 0)
+		return r;
+	a->loop = loop;
+	a->fn = fn;
+	a->data = data;
+	r = loop_add_fd(loop, a->fd, LOOP_READ, on_accept, a, &a->watch);
+	if (r < 0) {
+		close(a->fd);
+		return err_set(e, r, "%s: %s", address, err_text(r));
+	}
+	*ret = TAKE_PTR(a);
+	return 0;
+}
+
+struct acceptor *acceptor_close(struct acceptor *a)
+{
+	if (!a)
+		return NULL;
+	loop_remove(a->watch);
+	loop_remove(a->timer);
+	close(a->fd);
+	if (a->address.is_ipc)
+		unlink(a->address.path);
+	free(a);
+	return NULL;
+}
+
+bool acceptor_is_ipc(const struct acceptor *a)
+{
+	return a->address.is_ipc;
+}
+
+unsigned int acceptor_port(const struct acceptor *a)
+{
+	return listen_port(a->fd);
+}
+
+uint64_t acceptor_stalls(const struct acceptor *a)
+{
+	return a->stalls;
+}

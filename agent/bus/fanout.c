@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SP publisher without nanomsg. Owns its listener and its subscribers. In the door and the courier. */
+#include "bus/fanout.h"
+
+#include "bus/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SUBSCRIBERS    256
+#define QUEUE_BYTES    (4u << 20)
+#define QUEUE_MESSAGES 16384
+#define TOTAL_BYTES    (64u << 20)
+
+struct subscriber {
+	struct fanout *fanout;
+	struct subscriber *prev, *next;
+	struct peer *peer;
+	uint64_t done_seen, dropped_seen; /* of its outbox, already in the totals */
+};
+
+struct fanout {
+	struct loop *loop;
+	struct acceptor *acceptor;
+	struct fanout_limits limits;
+	struct subscriber *first;
+	struct fanout_stats stats;
+	size_t held; /* bytes of the parcels that wait */
+};
+
+static void settle(struct subscriber *s)
+{
+	const struct outbox *o = peer_outbox(s->peer);
+
+	s->fanout->stats.sent += o->done - s->done_seen;
+	s->fanout->stats.dropped += o->dropped - s->dropped_seen;
+	s->done_seen = o->done;
+	s->dropped_seen = o->dropped;
+}
+
+static void subscriber_free(struct subscriber *s)
+{
+	struct fanout *f = s->fanout;
+
+	settle(s);
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		f->first = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	f->stats.subscribers--;
+	free(s);
+}
+
+static void on_closed(void *data, struct peer *peer, int r)
+{
+	struct subscriber *s = data;
+
+	(void)peer;
+	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT)
+		s->fanout->stats.hostile++;
+	subscriber_free(s);
+}
+
+static void on_accept(void *data, int fd)
+{
+	struct fanout *f = data;
+	const struct peer_spec spec = {
+		.self = SP_PUB,
+		.expect = SP_SUB,
+		.is_ipc = acceptor_is_ipc(f->acceptor),
+		.queue_bytes = f->limits.queue_bytes,
+		.queue_messages = QUEUE_MESSAGES,
+		.on_closed = on_closed,
+	};
+	struct subscriber *s;
+
+	if (f->stats.subscribers >= f->limits.subscribers) {
+		f->stats.refused++;
+		close(fd);
+		return;
+	}
+	s = calloc(1, sizeof(*s));
+	if (!s || peer_open(f->loop, fd, &spec, false, s, &s->peer) < 0) {
+		f->stats.refused++;
+		free(s);
+		close(fd);
+		return;
+	}
+	s->fanout = f;
+	s->next = f->first;
+	if (s->next)
+		s->next->prev = s;
+	f->first = s;
+	f->stats.subscribers++;
+	f->stats.accepted++;
+}
+
+int fanout_open(struct loop *loop, const char *address, const struct fanout_limits *limits,
+		struct fanout **ret, struct err *e)
+{
+	struct fanout *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return err_set(e, -ENOMEM, "%s: out of memory", address);
+	f->loop = loop;
+	if (limits)
+		f->limits = *limits;
+	if (!f->limits.subscribers)
+		f->limits.subscribers = SUBSCRIBERS;
+	if (!f->limits.queue_bytes)
+		f->limits.queue_bytes = QUEUE_BYTES;
+	if (!f->limits.total_bytes)
+		f->limits.total_bytes = TOTAL_BYTES;
+	r = acceptor_open(loop, address, on_accept, f, &f->acceptor, e);
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	*ret = f;
+	return 0;
+}
+
+struct fanout *fanout_close(struct fanout *f)
+{
+	if (!f)
+		return NULL;
+	acceptor_close(f->acceptor);
+	while (f->first) {
+		struct subscriber *s = f->first;
+		struct peer *peer = s->peer;
+
+		subscriber_free(s);
+		peer_close(peer);
+	}
+	free(f);
+	return NULL;
+}
+
+/* Too much waits in all: the longest queue gives way, so that one that does not read cannot take
+ * from those that do. */
+static void shed(struct fanout *f)
+{
+	while (f->held > f->limits.total_bytes) {
+		struct outbox *longest = NULL;
+
+		for (struct subscriber *s = f->first; s; s = s->next) {
+			struct outbox *o = peer_outbox(s->peer);
+
+			if (o->count > 1 && (!longest || o->bytes > longest->bytes))
+				longest = o;
+		}
+		if (!longest || !outbox_drop(longest))
+			return;
+	}
+}
+
+int fanout_publish(struct fanout *f, const void *message, size_t size)
+{
+	struct parcel *p;
+
+	if (size > SP_MESSAGE_MAX)
+		return -EMSGSIZE;
+	p = parcel_new(message, size, NULL, 0, &f->held);
+	if (!p)
+		return -ENOMEM;
+	f->stats.published++;
+	for (struct subscriber *s = f->first; s; s = s->next) {
+		/* Who has not even said hello has missed nothing yet. */
+		if (!peer_is_ready(s->peer))
+			continue;
+		if (outbox_push_over(peer_outbox(s->peer), p) == 0)
+			peer_kick(s->peer);
+		settle(s);
+	}
+	parcel_unref(p);
+	shed(f);
+	return 0;
+}
+
+void fanout_stats(const struct fanout *f, struct fanout_stats *ret)
+{
+	for (struct subscriber *s = f->first; s; s = s->next)
+		settle(s);
+	*ret = f->stats;
+	ret->queued_bytes = f->held;
+}
+
+unsigned int fanout_port(const struct fanout *f)
+{
+	return acceptor_port(f->acceptor);
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SP connections. Owns their descriptors. */
+#include "bus/peer.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PEER_MAGIC   0x53505045u
+#define READ_CHUNK   (64u << 10)
+#define RATE_WAIT_MS 50
+
+struct peer {
+	uint32_t magic;
+	struct loop *loop;
+	struct peer_spec spec;
+	void *data;
+	int fd;
+	struct loop_watch *watch;
+	struct loop_watch *timer; /* handshake time, later the rate */
+	struct sp_parser parser;
+	struct outbox own, *outbox;
+	uint8_t hello_sent; /* bytes of the handshake that are gone */
+	bool is_connecting, is_paused, is_slowed, wants_write, was_high;
+	uint64_t tokens, filled_ns;
+};
+
+static void update_events(struct peer *p)
+{
+	unsigned int events = 0;
+
+	if (!p->is_connecting && !p->is_paused && !p->is_slowed)
+		events |= LOOP_READ;
+	if (p->is_connecting || p->wants_write)
+		events |= LOOP_WRITE;
+	loop_set_events(p->watch, events);
+}
+
+struct peer *peer_close(struct peer *p)
+{
+	if (!p)
+		return NULL;
+	CHECK(p->magic == PEER_MAGIC);
+	p->magic = 0;
+	loop_remove(p->watch);
+	loop_remove(p->timer);
+	close(p->fd);
+	sp_parser_fini(&p->parser);
+	outbox_fini(&p->own);
+	free(p);
+	return NULL;
+}
+
+/* The owner hears of it while the peer is still whole. */
+static void peer_end(struct peer *p, int r)
+{
+	p->spec.on_closed(p->data, p, r);
+	peer_close(p);
+}
+
+static int send_hello(struct peer *p)
+{
+	uint8_t hello[SP_HANDSHAKE];
+
+	sp_handshake_put(hello, p->spec.self);
+	while (p->hello_sent < SP_HANDSHAKE) {
+		ssize_t n = send(p->fd, hello + p->hello_sent, SP_HANDSHAKE - p->hello_sent,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+		p->hello_sent = (uint8_t)(p->hello_sent + n);
+	}
+	return 0;
+}
+
+static int flush(struct peer *p)
+{
+	struct outbox *o = p->outbox;
+	int r = send_hello(p);
+
+	/* Before the handshake is done the other side may be no peer at all. */
+	if (r == 0 && p->parser.is_ready)
+		r = outbox_flush(o, p->fd, p->spec.is_ipc);
+	p->wants_write = r < 0;
+	if (o->bytes > o->limit / 2 || o->count > o->most / 2)
+		p->was_high = true;
+	return r == -EAGAIN ? 0 : r;
+}
+
+/* False: over its rate; reading stops for a moment. */
+static bool rate_allows(struct peer *p, size_t n)
+{
+	uint64_t now = clock_mono_ns();
+	uint64_t add = (now - p->filled_ns) / 1000 * p->spec.read_rate / 1000000;
+
+	if (add) {
+		p->tokens =
+			p->tokens + add > p->spec.read_rate ? p->spec.read_rate : p->tokens + add;
+		p->filled_ns = now;
+	}
+	if (n <= p->tokens) {
+		p->tokens -= n;
+		return true;
+	}
+	p->tokens = 0;
+	return false;
+}
+
+static void on_timer(void *data)
+{
+	struct peer *p = data;
+
+	CHECK(p->magic == PEER_MAGIC);
+	if (!p->parser.is_ready) {
+		peer_end(p, -ETIMEDOUT);
+		return;
+	}
+	p->is_slowed = false;
+	update_events(p);
+}
+
+static int feed(struct peer *p, const uint8_t *data, size_t size)
+{
+	while (size) {
+		size_t used = 0;
+		int r;
+
+		/* Who may send nothing has no business to send half a header either. */
+		if (p->parser.is_ready && !p->spec.message_max)
+			return -EPROTO;
+		r = sp_parser_feed(&p->parser, data, size, &used);
+		if (r < 0)
+			return r;
+		data += used;
+		size -= used;
+		if (r == SP_READY) {
+			loop_set_timer(p->timer, 0, 0);
+			loop_remove(p->timer);
+			p->timer = NULL;
+			if (p->spec.on_ready)
+				p->spec.on_ready(p->data, p);
+			r = flush(p);
+			if (r < 0)
+				return r;
+		} else if (r == SP_MESSAGE) {
+			if (!p->spec.on_message)
+				return -EPROTO;
+			r = p->spec.on_message(p->data, p, p->parser.message, p->parser.size);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+static int read_some(struct peer *p)
+{
+	static uint8_t chunk[READ_CHUNK]; /* one thread, and no callback reads */
+	ssize_t n = recv(p->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+	int r;
+
+	if (n == 0)
+		return -ECONNRESET;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	r = feed(p, chunk, (size_t)n);
+	if (r < 0)
+		return r;
+	if (p->spec.read_rate && p->parser.is_ready && !rate_allows(p, (size_t)n)) {
+		if (p->timer)
+			r = loop_set_timer(p->timer, RATE_WAIT_MS, 0);
+		else
+			r = loop_add_timer(p->loop, RATE_WAIT_MS, 0, on_timer, p, &p->timer);
+		if (r < 0)
+			return r;
+		p->is_slowed = true;
+	}
+	return 0;
+}
+
+static int finish_connect(struct peer *p)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return -errno;
+	if (error)
+		return -error;
+	p->is_connecting = false;
+	return flush(p);
+}
+
+static void on_io(void *data, int fd, unsigned int events)
+{
+	struct peer *p = data;
+	int r = 0;
+
+	(void)fd;
+	CHECK(p->magic == PEER_MAGIC);
+	if (p->is_connecting)
+		r = finish_connect(p);
+	else if (events & LOOP_WRITE)
+		r = flush(p);
+	if (r == 0 && events & LOOP_READ && !p->is_connecting)
+		r = read_some(p);
+	if (r < 0) {
+		peer_end(p, r);
+		return;
+	}
+	if (p->was_high && p->outbox->bytes <= p->outbox->limit / 2 &&
+	    p->outbox->count <= p->outbox->most / 2) {
+		p->was_high = false;
+		if (p->spec.on_drained)
+			p->spec.on_drained(p->data, p);
+	}
+	update_events(p);
+}
+
+int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_connecting,
+	      void *data, struct peer **ret)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->magic = PEER_MAGIC;
+	p->loop = loop;
+	p->spec = *spec;
+	p->data = data;
+	p->fd = fd;
+	p->is_connecting = is_connecting;
+	p->tokens = spec->read_rate;
+	p->filled_ns = clock_mono_ns();
+	sp_parser_init(&p->parser, spec->expect, spec->is_ipc, spec->message_max, spec->budget);
+	outbox_init(&p->own, spec->queue_bytes, spec->queue_messages);
+	p->outbox = &p->own;
+	/* The loop's first write event sends the handshake: nothing can fail in here but memory. */
+	p->wants_write = true;
+	r = loop_add_fd(loop, fd, LOOP_WRITE | (is_connecting ? 0 : LOOP_READ), on_io, p,
+			&p->watch);
+	if (r == 0)
+		r = loop_add_timer(loop, PEER_HANDSHAKE_MS, 0, on_timer, p, &p->timer);
+	if (r < 0) {
+		loop_remove(p->watch);
+		free(p);
+		return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+bool peer_is_ready(const struct peer *p)
+{
+	return p->parser.is_ready;
+}
+
+struct outbox *peer_outbox(struct peer *p)
+{
+	return p->outbox;
+}
+
+void peer_use_outbox(struct peer *p, struct outbox *o)
+{
+	outbox_rewind(o);
+	p->outbox = o;
+}
+
+void peer_kick(struct peer *p)
+{
+	CHECK(p->magic == PEER_MAGIC);
+	if (p->is_connecting || !p->parser.is_ready || p->wants_write)
+		return;
+	/* An error is found again, and handled, by the write event that is now asked for. */
+	flush(p);
+	update_events(p);
+}
+
+void peer_pause(struct peer *p, bool is_paused)
+{
+	CHECK(p->magic == PEER_MAGIC);
+	if (p->is_paused == is_paused)
+		return;
+	p->is_paused = is_paused;
+	update_events(p);
+}

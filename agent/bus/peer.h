@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection that speaks SP, and a listener of them, both without nanomsg: handshake within
+ * its time, limits on size, rate and memory, whole checked messages only. Owned by the event loop
+ * of one process.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "bus/outbox.h"
+#include "bus/sp.h"
+
+#define PEER_HANDSHAKE_MS 5000
+
+struct peer;
+
+struct peer_spec {
+	uint16_t self, expect; /* enum sp_protocol */
+	bool is_ipc;
+	size_t message_max; /* 0: any message is refused (-EPROTO) */
+	size_t queue_bytes; /* of the outbox */
+	unsigned int queue_messages;
+	uint64_t read_rate; /* bytes a second, 0: no limit; a burst of one second is allowed */
+	struct sp_budget *budget; /* of half-read messages; may be NULL */
+	/* All but on_closed may be NULL. Inside them the peer must not be closed by its owner: a
+	 * negative result of on_message closes it. */
+	void (*on_ready)(void *data, struct peer *p);
+	int (*on_message)(void *data, struct peer *p, const uint8_t *message, size_t size);
+	/* Queue fell below half after it was above. */
+	void (*on_drained)(void *data, struct peer *p);
+	/* The peer is gone when this returns. r: why; -ECONNRESET also for a normal end. */
+	void (*on_closed)(void *data, struct peer *p, int r);
+};
+
+/* Takes fd at once on success; is_connecting: listen_connect() gave -EINPROGRESS. spec is copied. */
+int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_connecting,
+	      void *data, struct peer **ret);
+/* Without on_closed. NULL is fine; returns NULL. */
+struct peer *peer_close(struct peer *p);
+
+bool peer_is_ready(const struct peer *p);
+struct outbox *peer_outbox(struct peer *p);
+/* Instead of its own: an outbox that outlives the connection (the caller's). */
+void peer_use_outbox(struct peer *p, struct outbox *o);
+/* After something was pushed: sends what the socket takes, the rest later. Never closes. */
+void peer_kick(struct peer *p);
+void peer_pause(struct peer *p, bool is_paused);
+
+/* ---- listener ---- */
+
+struct acceptor;
+
+/* Takes fd; may close it. */
+typedef void (*acceptor_fn)(void *data, int fd);
+
+/* Without descriptors or memory it stops accepting for one second. */
+int acceptor_open(struct loop *loop, const char *address, acceptor_fn fn, void *data,
+		  struct acceptor **ret, struct err *e);
+struct acceptor *acceptor_close(struct acceptor *a);
+bool acceptor_is_ipc(const struct acceptor *a);
+unsigned int acceptor_port(const struct acceptor *a);
+uint64_t acceptor_stalls(const struct acceptor *a);
