@@ -120,8 +120,8 @@ static int read_file(const char *file, char **ret, size_t *ret_size, struct err 
 		return err_set(e, -errno, "%s: %s", file, err_text(errno));
 	if (fstat(fd, &st) < 0)
 		return err_set(e, -errno, "%s: %s", file, err_text(errno));
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, -EINVAL, "%s: not a regular file", file);
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode)) /* /dev/null is no configuration */
+		return err_set(e, -EINVAL, "%s: not a file", file);
 	text = malloc(FILE_BYTES_MAX + 1);
 	if (!text)
 		return -ENOMEM;
@@ -177,8 +177,8 @@ static const char *suggest(const struct outline_item *item, enum config_side sid
 	}
 	near = str_nearest(item->name, words, n);
 	if (near) {
-		snprintf(buf, 2 * OUTLINE_NAME_BYTES, "%s%s%s", item->section, *item->section ? "." : "",
-			 near);
+		snprintf(buf, 2 * OUTLINE_NAME_BYTES, "%s%s%s", item->section,
+			 *item->section ? "." : "", near);
 		return buf;
 	}
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
@@ -222,6 +222,8 @@ struct check {
 static int check_shape(const struct check *k, const struct outline_item *item,
 		       const struct option *o, const char *path, enum verdict *ret)
 {
+	struct err inner = {0};
+
 	*ret = VERDICT_BAD;
 	if (item->kind == OUTLINE_MAPPING)
 		return problem_report(k->problems, "%s:%u: `%s` takes %s, not keys of its own",
@@ -237,6 +239,9 @@ static int check_shape(const struct check *k, const struct outline_item *item,
 	if (item->is_ragged)
 		return problem_report(k->problems, "%s:%u: `%s` takes a list of plain values",
 				      k->file, item->value_line, path);
+	/* Before libcyaml sees it: its lists grow by one entry at a time. */
+	if (item->kind == OUTLINE_SEQUENCE && option_check_count(o, item->entries, &inner) < 0)
+		return problem_report(k->problems, "%s:%u: %s", k->file, item->line, inner.text);
 	*ret = item->kind == OUTLINE_NULL ? VERDICT_EMPTY : VERDICT_GOOD;
 	return 0;
 }

@@ -215,16 +215,25 @@ static int set_enum(const struct option *o, struct config *c, const char *text, 
 }
 
 /* min of a LIST row is the most entries, max the most bytes of one. */
+int option_check_count(const struct option *o, size_t count, struct err *e)
+{
+	uint64_t most = o->min ? o->min : OPTION_LIST_ENTRIES;
+	char path[OPTION_PATH_BYTES];
+
+	if (count <= most)
+		return 0;
+	return err_set(e, -EINVAL, "`%s`: %zu entries are more than the most, %" PRIu64,
+		       option_path(o, path), count, most);
+}
+
 int option_set_list(const struct option *o, struct config *c, char *const *items, size_t count,
 		    struct err *e)
 {
 	struct config_list list = {0}, *at = field(o, c);
 	char path[OPTION_PATH_BYTES];
-	int r = 0;
+	int r;
 
-	if (o->min && count > o->min)
-		return err_set(e, -EINVAL, "`%s`: %zu entries are more than the most, %" PRIu64,
-			       option_path(o, path), count, o->min);
+	r = option_check_count(o, count, e);
 	for (size_t i = 0; i < count && r >= 0; i++) {
 		r = check_text(o, items[i], o->max ? o->max : OPTION_TEXT_BYTES, e);
 		if (r >= 0 && !*items[i])

@@ -6,6 +6,7 @@
 
 #define OPTION_PATH_BYTES 64
 #define OPTION_TEXT_BYTES 4096 /* most bytes of one string */
+#define OPTION_LIST_ENTRIES 1024 /* most entries of a list whose row names no limit */
 
 enum option_type {
 	OPTION_STRING,
@@ -44,6 +45,9 @@ const struct option *option_find(const char *section, const char *name);
 int option_set(const struct option *o, struct config *c, const char *text, struct err *e);
 int option_set_list(const struct option *o, struct config *c, char *const *items, size_t count,
 		    struct err *e);
+
+/* As option_set_list() would say of so many entries. */
+int option_check_count(const struct option *o, size_t count, struct err *e);
 
 void option_clear(const struct option *o, struct config *c);
 

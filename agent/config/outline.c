@@ -81,9 +81,9 @@ static int add_item(struct scan *s, const struct outline_item *item)
 
 /* Reads to the end of the collection that the current event opened. *ret_ragged is the line of the
  * first entry that is itself a collection, 0 when there is none. */
-static int skip_collection(struct scan *s, unsigned int *ret_ragged)
+static int skip_collection(struct scan *s, unsigned int *ret_entries, unsigned int *ret_ragged)
 {
-	unsigned int depth = 1, ragged = 0;
+	unsigned int depth = 1, entries = 0, ragged = 0;
 	int r;
 
 	while (depth) {
@@ -104,9 +104,12 @@ static int skip_collection(struct scan *s, unsigned int *ret_ragged)
 			depth--;
 			break;
 		default:
+			if (depth == 1)
+				entries++;
 			break;
 		}
 	}
+	*ret_entries = entries;
 	*ret_ragged = ragged;
 	return 0;
 }
@@ -127,7 +130,7 @@ static int scan_mapping(struct scan *s, const char *section)
 
 	for (;;) {
 		struct outline_item item = {.is_flow = is_flow};
-		unsigned int ragged = 0;
+		unsigned int entries = 0, ragged = 0;
 		size_t index;
 
 		r = next(s);
@@ -158,10 +161,11 @@ static int scan_mapping(struct scan *s, const char *section)
 		if (item.kind == OUTLINE_MAPPING && !section)
 			r = scan_mapping(s, item.name);
 		else if (item.kind == OUTLINE_MAPPING || item.kind == OUTLINE_SEQUENCE)
-			r = skip_collection(s, &ragged);
+			r = skip_collection(s, &entries, &ragged);
 		if (r < 0)
 			return r;
 		s->outline->items[index].end = s->event.end_mark.index;
+		s->outline->items[index].entries = entries;
 		if (item.kind == OUTLINE_SEQUENCE && ragged) {
 			s->outline->items[index].is_ragged = true;
 			s->outline->items[index].value_line = ragged;

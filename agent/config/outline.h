@@ -20,6 +20,7 @@ struct outline_item {
 	enum outline_kind kind;
 	unsigned int line;	 /* of the key, from 1 */
 	unsigned int value_line; /* of the value; of a list's first entry that is no scalar */
+	unsigned int entries;	 /* of a list */
 	bool is_flow;		 /* the mapping around it is written in braces */
 	bool is_ragged;		 /* a list with entries that are no scalars */
 	size_t begin, end;	 /* characters of key and value */
