@@ -574,6 +574,11 @@ int supervisor_run(const struct supervisor_plan *plan)
 	r = plan->prepare(plan, s.config, &e);
 	if (r >= 0)
 		r = supervisor_lock(&s, &e);
+	if (r < 0 && plan->is_sidecar) {
+		log_error("supervisor", "running degraded", "why=\"%s\"", e.text);
+		err_clear(&e);
+		r = 0;
+	}
 	if (r >= 0)
 		r = supervisor_open(&s, &e);
 	if (r < 0) {

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Verb aggregator: the central daemon; its rows of processes. */
+#include "cmd/supervisor.h"
+#include "cmd/verbs.h"
+
+#include <stdio.h>
+
+enum { ROW_DOOR, ROW_GATE, ROW_CORE };
+
+static const struct supervisor_process processes[] = {
+	[ROW_DOOR] = {{.name = "door",
+		       .user_suffix = "door",
+		       .fallback_id = 10,
+		       .filter = PROCESS_FILTER_NETWORK},
+		      door_run},
+	[ROW_GATE] = {{.name = "gate",
+		       .user_suffix = "gate",
+		       .fallback_id = 11,
+		       .filter = PROCESS_FILTER_NETWORK},
+		      gate_run},
+	[ROW_CORE] = {{.name = "core",
+		       .user_suffix = "core",
+		       .fallback_id = 12,
+		       .filter = PROCESS_FILTER_NETWORK},
+		      core_run},
+};
+
+static int prepare(const struct supervisor_plan *plan, const struct config *config, struct err *e)
+{
+	gid_t run = supervisor_gid_run(config);
+	char private[512];
+	int r;
+
+	(void)plan;
+	snprintf(private, sizeof(private), "%s/private", config->_runtime_dir);
+	r = supervisor_make_dir(config->_runtime_dir, 01771, 0, run, e);
+	if (r >= 0)
+		r = supervisor_make_dir(private, 01770, 0, run, e);
+	if (r >= 0)
+		r = supervisor_make_dir(config->fleet_data_dir, 0700,
+					supervisor_uid(config, &processes[ROW_CORE].spec), run, e);
+	return r;
+}
+
+int aggregator_verb(int argc, char **argv)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {0}};
+	struct supervisor_plan plan = {
+		.verb = "aggregator",
+		.side = CONFIG_AGGREGATOR,
+		.processes = processes,
+		.process_count = ARRAY_LEN(processes),
+		.prepare = prepare,
+	};
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (c != 'c')
+			return verb_bad_option("aggregator", argv, options);
+		plan.config_file = optarg;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "tidegate aggregator: unexpected argument `%s`\n", argv[optind]);
+		return EXIT_USAGE;
+	}
+	return supervisor_run(&plan);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Verb doctor: what works on this kernel and on these gateways, how, and if not why. Tries each
+ * thing for real (loads, attaches, detaches again) and needs no agent.
+ */
+#include "base/cleanup.h"
+#include "cmd/keeper.h"
+#include "cmd/verbs.h"
+#include "probe/gateways.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+
+#define TMPFS_MAGIC_NUMBER 0x01021994
+#define BPFFS_MAGIC_NUMBER 0xcafe4a11
+
+static const char *const state_names[] = {
+	[PROBE_UNAVAILABLE] = "unavailable", [PROBE_DEGRADED] = "degraded", [PROBE_OK] = "ok"};
+
+struct doctor {
+	json_t *checks, *gateways;
+	bool is_needed_missing;
+};
+
+static void add_check(struct doctor *d, const char *name, enum probe_state state, const char *how,
+		      const char *why)
+{
+	json_array_append_new(d->checks, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "state",
+						   state_names[state], "how", how, "why", why));
+}
+
+/* ---- the machine ---- */
+
+static void check_capabilities(struct doctor *d)
+{
+	uint64_t missing = KEEPER_CAPS & ~process_caps();
+	char names[256], why[400];
+
+	process_cap_names(KEEPER_CAPS, names, sizeof(names));
+	if (!missing) {
+		add_check(d, "capabilities", PROBE_OK, names, "");
+		return;
+	}
+	process_cap_names(missing, names, sizeof(names));
+	snprintf(why, sizeof(why),
+		 "missing %s; run as root, or grant them (AmbientCapabilities= in the unit, "
+		 "securityContext.capabilities.add in the pod)",
+		 names);
+	add_check(d, "capabilities", missing == KEEPER_CAPS ? PROBE_UNAVAILABLE : PROBE_DEGRADED,
+		  "", why);
+}
+
+static void check_btf(struct doctor *d)
+{
+	bool has = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
+
+	add_check(d, "btf", has ? PROBE_OK : PROBE_UNAVAILABLE,
+		  has ? "/sys/kernel/btf/vmlinux" : "",
+		  has ? ""
+		      : "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); raw tracepoints or "
+			"tracepoints are used instead");
+}
+
+static void check_file_system(struct doctor *d, const char *name, const char *path,
+			      unsigned long magic, enum probe_state otherwise, const char *why)
+{
+	struct statfs fs;
+	bool is_right = statfs(path, &fs) == 0 && (unsigned long)fs.f_type == magic;
+
+	add_check(d, name, is_right ? PROBE_OK : otherwise, is_right ? path : "",
+		  is_right ? "" : why);
+}
+
+static void check_lockdown(struct doctor *d)
+{
+	char buf[128];
+	const char *word = "none";
+
+	if (str_read_file("/sys/kernel/security/lockdown", buf, sizeof(buf)) < 0)
+		word = "unknown";
+	else if (strstr(buf, "[confidentiality]"))
+		word = "confidentiality";
+	else if (strstr(buf, "[integrity]"))
+		word = "integrity";
+	add_check(d, "lockdown", str_equal(word, "confidentiality") ? PROBE_DEGRADED : PROBE_OK,
+		  word,
+		  str_equal(word, "confidentiality")
+			  ? "under confidentiality BPF reads no kernel memory"
+			  : "");
+}
+
+/* ---- probes and gateways ---- */
+
+static void check_probes(struct doctor *d, const struct probe_set *set)
+{
+	size_t n;
+	const struct probe_report *reports = probe_reports(set, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		add_check(d, reports[i].name, reports[i].state, reports[i].how, reports[i].why);
+		if (reports[i].state == PROBE_UNAVAILABLE)
+			d->is_needed_missing = true;
+	}
+}
+
+static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int index,
+			  const struct gateway_found *f, bool want_gc)
+{
+	struct probe_gc_report gc = {0};
+	pid_t pid = f->master;
+	json_t *ports = json_array();
+
+	for (unsigned int i = 0; i < f->process_count; i++)
+		if (f->processes[i].role == ROLE_WORKER)
+			pid = f->processes[i].pid;
+	if (!want_gc)
+		str_copy(gc.why, sizeof(gc.why), "probe.gc is off");
+	else if (!set)
+		str_copy(gc.why, sizeof(gc.why), "no BPF program could be loaded");
+	else
+		probe_gc_attach(set, index, (uint32_t)pid, &gc);
+	for (unsigned int i = 0; i < f->port_count; i++)
+		json_array_append_new(ports, json_integer(f->ports[i]));
+	json_array_append_new(
+		d->gateways,
+		json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:{s:s, s:s, s:s, s:f, s:s, s:s}}",
+			  "name", f->name, "pid", (int)f->master, "exe", f->exe, "runtime",
+			  gc.runtime, "driver", f->driver, "processes", (int)f->process_count,
+			  "ports", ports, "gc", "state", state_names[gc.state], "how", gc.how,
+			  "attach", gc.attach, "confidence", gc.confidence, "object", gc.object,
+			  "why", gc.why));
+}
+
+static int check_gateways(struct doctor *d, struct probe_set *set, const struct config *config,
+			  struct err *e)
+{
+	_cleanup_free_ struct gateway_found *found = NULL;
+	struct gateways *gateways;
+	uint64_t refused;
+	int n;
+
+	n = gateways_open(&config->gateways_match, &gateways, e);
+	if (n < 0)
+		return n;
+	found = calloc(config->gateways_most, sizeof(found[0]));
+	n = found ? gateways_scan(gateways, found, (unsigned int)config->gateways_most, &refused)
+		  : 0;
+	for (int i = 0; i < n; i++)
+		check_gateway(d, set, (unsigned int)i, &found[i], config->probe_gc);
+	gateways_close(gateways);
+	return 0;
+}
+
+/* ---- output ---- */
+
+static void print_text(const struct doctor *d, const char *kernel)
+{
+	const json_t *row;
+	size_t i;
+
+	printf("kernel %s\n", kernel);
+	json_array_foreach(d->checks, i, row)
+	{
+		const char *how = json_string_value(json_object_get(row, "how"));
+		const char *why = json_string_value(json_object_get(row, "why"));
+
+		printf("%-14s %-12s %s%s%s\n", json_string_value(json_object_get(row, "name")),
+		       json_string_value(json_object_get(row, "state")), how,
+		       *how && *why ? " — " : "", why);
+	}
+	if (!json_array_size(d->gateways))
+		puts("no gateway found: nothing that matches has a listening socket");
+	json_array_foreach(d->gateways, i, row)
+	{
+		const json_t *gc = json_object_get(row, "gc");
+
+		printf("gateway %s: pid %lld, %lld processes, %s\n",
+		       json_string_value(json_object_get(row, "name")),
+		       (long long)json_integer_value(json_object_get(row, "pid")),
+		       (long long)json_integer_value(json_object_get(row, "processes")),
+		       json_string_value(json_object_get(row, "exe")));
+		printf("  gc %s %s %s %s %s\n", json_string_value(json_object_get(gc, "state")),
+		       json_string_value(json_object_get(row, "runtime")),
+		       json_string_value(json_object_get(gc, "how")),
+		       json_string_value(json_object_get(gc, "attach")),
+		       json_string_value(json_object_get(gc, "why")));
+	}
+}
+
+static void doctor_run(struct doctor *d, const struct config *config)
+{
+	struct probe_options options = keeper_probe_options(config, "");
+	struct probe_set *set = NULL;
+	struct err e = {0};
+
+	check_capabilities(d);
+	check_btf(d);
+	check_lockdown(d);
+	check_file_system(d, "bpffs", config->probe_bpffs, BPFFS_MAGIC_NUMBER, PROBE_DEGRADED,
+			  "no bpffs there: counting pauses while the keeper restarts; "
+			  "mount -t bpf bpf /sys/fs/bpf");
+	check_file_system(d, "shared-memory", "/run", TMPFS_MAGIC_NUMBER, PROBE_DEGRADED,
+			  "/run is no tmpfs: writers of shared memory may stall; set runtime_dir");
+	if (probe_open(&options, 0, &set, &e) < 0) {
+		add_check(d, "probes", PROBE_UNAVAILABLE, "", e.text);
+		d->is_needed_missing = true;
+		set = NULL;
+	} else {
+		check_probes(d, set);
+	}
+	err_clear(&e);
+	if (check_gateways(d, set, config, &e) < 0)
+		add_check(d, "gateways", PROBE_UNAVAILABLE, "", e.text);
+	probe_close(set);
+}
+
+int doctor_verb(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'}, {"config", required_argument, NULL, 'c'}, {0}};
+	_cleanup_(config_free_p) struct config *config = NULL;
+	struct doctor d = {0};
+	struct utsname uts;
+	const char *file = NULL;
+	bool is_json = false;
+	struct err e = {0};
+	json_t *root;
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (c == 'j')
+			is_json = true;
+		else if (c == 'c')
+			file = optarg;
+		else
+			return verb_bad_option("doctor", argv, options);
+	}
+	if (config_load(CONFIG_AGENT, file, &config, &e) < 0) {
+		fprintf(stderr, "tidegate doctor: %s\n", e.text);
+		return EXIT_USAGE;
+	}
+	uname(&uts);
+	d.checks = json_array();
+	d.gateways = json_array();
+	doctor_run(&d, config);
+	root = json_pack("{s:s, s:O, s:O}", "kernel", uts.release, "checks", d.checks, "gateways",
+			 d.gateways);
+	if (is_json) {
+		json_dumpf(root, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_text(&d, uts.release);
+	}
+	json_decref(root);
+	json_decref(d.checks);
+	json_decref(d.gateways);
+	return d.is_needed_missing ? EXIT_FAILED : EXIT_DONE;
+}

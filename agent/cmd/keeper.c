@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper: finds gateways, keeps their probes, and writes host.seg once a tick. One thread.
+ * Uid 0 with KEEPER_CAPS; reads nothing from any peer but the steward's packets.
+ */
+#include "cmd/keeper.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/daemon.h"
+#include "cmd/keeper_series.h"
+#include "probe/gateways.h"
+#include "segment/writer.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SERIES_MOST      8192
+#define HISTOGRAMS_MOST  1024
+#define HEAP_BYTES       (1u << 20)
+#define SCAN_NS          (2 * NS_PER_S)
+#define INTERVAL_KEPT_NS (3 * NS_PER_S) /* the steward repeats itself every second */
+
+/* One instance; its index is that of its record in host.seg and of its cells in BPF. */
+struct watched {
+	struct keeper_series *series;
+	bool is_live, is_seeded;
+	char gc_runtime[16];
+	struct probe_gc_report gc;
+	uint64_t integral_ns, integral_at_ns; /* of the tick before */
+};
+
+struct keeper {
+	struct daemon_context *ctx;
+	struct loop *loop;
+	struct loop_watch *timer;
+	struct segment_writer *segment;
+	struct probe_set *probes;
+	struct gateways *gateways;
+	struct gateway_found *found; /* config->gateways_most of them */
+	struct watched watched[SEGMENT_GATEWAYS];
+	struct cells cells; /* scratch of a tick */
+	uint64_t scanned_ns, interval_ns, interval_until_ns;
+	bool said_nothing_found, has_syscalls, has_requests, has_loop;
+	int state_series[16], bias_series, sample_series;
+	struct log_limit refused_limit;
+};
+
+void keeper_pin_dir(const struct config *config, char *buf, size_t size)
+{
+	char id[128];
+
+	buf[0] = '\0';
+	if (!config->probe_bpffs[0])
+		return;
+	str_copy(id, sizeof(id), config->agent_id);
+	for (char *c = id; *c; c++)
+		if (*c == '/' || *c == '.')
+			*c = '_';
+	snprintf(buf, size, "%s/tidegate/%s", config->probe_bpffs, id);
+}
+
+struct probe_options keeper_probe_options(const struct config *config, const char *pin_dir)
+{
+	return (struct probe_options){
+		.tier = config->probe_tier,
+		.threads = (unsigned int)config->probe_threads,
+		.connections = (unsigned int)config->probe_connections,
+		.sample = (unsigned int)config->probe_sample,
+		.want_gc = config->probe_gc,
+		.pin_dir = pin_dir[0] ? pin_dir : NULL,
+		.slow_request_ns = config->probe_slow_request,
+		.health_paths = &config->health_paths,
+		.health_user_agents = &config->health_user_agents,
+	};
+}
+
+/* ---- gateways come and go ---- */
+
+static struct segment_gateway *record_at(struct keeper *k, unsigned int i)
+{
+	return segment_writer_gateway_at(k->segment, i);
+}
+
+/* The record of a master that is there already, else a departed one of the same name (its counters
+ * go on), else a new one. */
+static int find_record(struct keeper *k, const struct gateway_found *f)
+{
+	unsigned int count = segment_writer_header(k->segment)->gateways_count;
+	char instance[SEGMENT_NAME_BYTES];
+
+	for (unsigned int i = 0; i < count; i++) {
+		const struct segment_gateway *g = record_at(k, i);
+
+		if (g->state == SEGMENT_GATEWAY_LIVE && g->master_pid == (uint32_t)f->master &&
+		    g->master_start == f->master_start)
+			return (int)i;
+	}
+	for (unsigned int i = 0; i < count; i++) {
+		const struct segment_gateway *g = record_at(k, i);
+
+		if (g->state == SEGMENT_GATEWAY_GONE && str_equal(g->name, f->name))
+			return (int)i;
+	}
+	snprintf(instance, sizeof(instance), "%.50s/%u", k->ctx->config->agent_id, count + 1);
+	return segment_writer_gateway(k->segment, f->name, instance);
+}
+
+struct adoption {
+	struct keeper *k;
+	unsigned int gateway;
+	pid_t pid;
+	enum slot_role role;
+	int failed;
+};
+
+static void adopt_thread(void *data, pid_t tid)
+{
+	struct adoption *a = data;
+	int r = probe_watch_thread(a->k->probes, a->gateway, (uint32_t)a->pid, (uint32_t)tid,
+				   a->role);
+
+	if (r < 0)
+		a->failed = r;
+}
+
+static void seed_connection(void *data, pid_t pid, int fd)
+{
+	probe_seed_connection(data, (uint32_t)pid, fd);
+}
+
+static void say_gc(const struct gateway_found *f, const struct probe_gc_report *gc)
+{
+	if (gc->state == PROBE_OK)
+		log_info("keeper", "garbage collector found",
+			 "gateway=%s runtime=%s how=%s attach=%s confidence=%.2f object=%s",
+			 f->name, gc->runtime, gc->how, gc->attach, gc->confidence, gc->object);
+	else
+		log_warning("keeper", "garbage collection is unavailable", "gateway=%s why=\"%s\"",
+			    f->name, gc->why);
+}
+
+static void attach_gc(struct keeper *k, struct watched *w, unsigned int index,
+		      const struct gateway_found *f)
+{
+	struct probe_gc_report gc = {0};
+	pid_t pid = f->master;
+
+	if (!k->ctx->config->probe_gc)
+		return;
+	for (unsigned int i = 0; i < f->process_count; i++)
+		if (f->processes[i].role == ROLE_WORKER)
+			pid = f->processes[i].pid;
+	if (probe_gc_attach(k->probes, index, (uint32_t)pid, &gc) < 0 && !gc.why[0])
+		str_copy(gc.why, sizeof(gc.why), "the probe could not be attached");
+	if (gc.state != w->gc.state || !str_equal(gc.why, w->gc.why))
+		say_gc(f, &gc);
+	w->gc = gc;
+	if (gc.state != PROBE_UNAVAILABLE)
+		str_copy(w->gc_runtime, sizeof(w->gc_runtime), gc.runtime);
+}
+
+static void watch_found(struct keeper *k, const struct gateway_found *f)
+{
+	int index = find_record(k, f);
+	struct segment_gateway *g;
+	struct watched *w;
+	bool is_new;
+
+	if (index < 0 || index >= SEGMENT_GATEWAYS)
+		return;
+	g = record_at(k, (unsigned int)index);
+	w = &k->watched[index];
+	is_new = !w->is_live;
+	if (is_new) {
+		if (!w->series &&
+		    keeper_series_new(k->segment, g->name, g->instance, &w->series) < 0)
+			return;
+		segment_writer_change_begin(k->segment);
+		g->master_pid = (uint32_t)f->master;
+		g->master_start = f->master_start;
+		g->state = SEGMENT_GATEWAY_LIVE;
+		str_copy(g->driver, sizeof(g->driver), f->driver);
+		segment_writer_change_end(k->segment);
+		w->is_live = true;
+		log_info("keeper", "gateway found",
+			 "gateway=%s instance=%s master=%d processes=%u "
+			 "ports=%u exe=%s",
+			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
+			 f->exe);
+	}
+	for (unsigned int i = 0; i < f->port_count; i++)
+		probe_set_listen_port(k->probes, f->ports[i], true);
+	for (unsigned int i = 0; i < f->process_count; i++) {
+		struct adoption a = {k, (unsigned int)index, f->processes[i].pid,
+				     f->processes[i].role, 0};
+
+		gateways_each_thread(a.pid, adopt_thread, &a);
+		if (a.failed)
+			log_warning("keeper", "a thread cannot be watched",
+				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
+				    err_text(a.failed));
+		/* Counting goes on at the next request line of each old connection. */
+		if (is_new && !probe_is_adopted(k->probes))
+			gateways_each_connection(a.pid, f, seed_connection, k->probes);
+	}
+	attach_gc(k, w, (unsigned int)index, f);
+}
+
+static void mark_gone(struct keeper *k)
+{
+	unsigned int count = segment_writer_header(k->segment)->gateways_count;
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct segment_gateway *g = record_at(k, i);
+		uint64_t start;
+
+		if (g->state != SEGMENT_GATEWAY_LIVE ||
+		    (process_start_time((pid_t)g->master_pid, &start) >= 0 &&
+		     start == g->master_start))
+			continue;
+		log_info("keeper", "gateway gone", "gateway=%s instance=%s master=%u", g->name,
+			 g->instance, g->master_pid);
+		segment_writer_change_begin(k->segment);
+		g->state = SEGMENT_GATEWAY_GONE;
+		g->draining = 0;
+		segment_writer_change_end(k->segment);
+		k->watched[i].is_live = false;
+	}
+}
+
+static void scan(struct keeper *k)
+{
+	uint64_t refused, now = clock_mono_ns(), swallowed;
+	int n;
+
+	mark_gone(k);
+	n = gateways_scan(k->gateways, k->found, (unsigned int)k->ctx->config->gateways_most,
+			  &refused);
+	for (int i = 0; i < n; i++)
+		watch_found(k, &k->found[i]);
+	if (n == 0 && !k->said_nothing_found)
+		log_info("keeper", "no gateway found, waiting for one", "looked_for=\"%s\"",
+			 k->ctx->config->gateways_match.count ? "gateways.match"
+							      : "nginx openresty haproxy caddy");
+	k->said_nothing_found = n == 0;
+	if (refused && log_allowed(&k->refused_limit, now, &swallowed))
+		log_warning("keeper", "more gateways than are watched",
+			    "not_watched=%llu raise=gateways.most", (unsigned long long)refused);
+	k->scanned_ns = now;
+}
+
+/* ---- a tick ---- */
+
+static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
+{
+	struct segment_gateway *g = record_at(k, i);
+	struct watched *w = &k->watched[i];
+	struct probe_now state;
+	struct keeper_values v = {
+		.cells = &k->cells,
+		.now = &state,
+		.has_syscalls = k->has_syscalls,
+		.has_requests = k->has_requests,
+		.has_loop = k->has_loop,
+		.gc_runtime = w->gc_runtime,
+		.is_draining = g->draining,
+	};
+
+	probe_totals(k->probes, i, now, &k->cells, &state);
+	if (w->integral_at_ns && now > w->integral_at_ns) {
+		v.has_mean = true;
+		v.in_flight_mean = (double)(int64_t)(state.in_flight_integral_ns - w->integral_ns) /
+				   (double)(now - w->integral_at_ns);
+		if (v.in_flight_mean < 0)
+			v.in_flight_mean = 0;
+	}
+	w->integral_ns = state.in_flight_integral_ns;
+	w->integral_at_ns = now;
+	keeper_series_write(w->series, &v);
+	g->workers = state.threads;
+	g->requests_known = k->has_requests;
+	g->accepts = k->cells.accepts;
+	g->requests_started = k->cells.requests_started;
+	g->requests_completed = k->cells.requests_completed;
+	g->requests_health = k->cells.requests_health;
+	g->requests_aborted = k->cells.requests_aborted;
+	g->requests_lost = k->cells.requests_lost;
+	g->in_flight = state.in_flight;
+	g->connections_open = state.connections_open;
+	g->last_request_mono_ns = state.last_request_ns;
+	g->last_accept_mono_ns = state.last_accept_ns;
+	str_copy(g->runtime, sizeof(g->runtime), w->gc_runtime);
+	if (!w->is_live)
+		keeper_series_gone(w->series);
+}
+
+static int agent_series(struct keeper *k, enum metric_id metric, const char *const (*labels)[2],
+			size_t n)
+{
+	return segment_writer_series(k->segment, &metric_descs[metric], labels, n);
+}
+
+static void write_own(struct keeper *k)
+{
+	const struct probe_lost *lost = probe_lost(k->probes);
+	struct probe_cost costs[32];
+	size_t n;
+
+	for (; lost && lost->reason; lost++) {
+		const char *labels[1][2] = {{"reason", lost->reason}};
+		int series = lost->count ? agent_series(k, METRIC_ID_PROBE_LOST,
+							(const char *const(*)[2])labels, 1)
+					 : -1;
+
+		if (series >= 0)
+			segment_writer_counter(k->segment, series, lost->count);
+	}
+	n = probe_costs(k->probes, costs, ARRAY_LEN(costs));
+	for (size_t i = 0; i < n; i++) {
+		const char *labels[1][2] = {{"probe", costs[i].program}};
+		int series;
+
+		if (!costs[i].runs)
+			continue;
+		series = agent_series(k, METRIC_ID_PROBE_SECONDS, (const char *const(*)[2])labels,
+				      1);
+		if (series >= 0)
+			segment_writer_counter(k->segment, series, costs[i].run_ns);
+		series =
+			agent_series(k, METRIC_ID_PROBE_EVENTS, (const char *const(*)[2])labels, 1);
+		if (series >= 0)
+			segment_writer_counter(k->segment, series, costs[i].runs);
+	}
+	if (k->bias_series >= 0)
+		segment_writer_gauge(k->segment, k->bias_series,
+				     (double)probe_gc_bias_ns(k->probes) / 1e9);
+	if (k->sample_series >= 0)
+		segment_writer_gauge(k->segment, k->sample_series,
+				     (double)k->ctx->config->probe_sample);
+}
+
+static void tick(struct keeper *k)
+{
+	unsigned int count;
+	uint64_t now;
+
+	probe_heartbeat(k->probes, clock_mono_ns());
+	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS)
+		scan(k);
+	now = clock_mono_ns();
+	probe_fold(k->probes, now);
+	count = segment_writer_header(k->segment)->gateways_count;
+	segment_writer_tick_begin(k->segment);
+	for (unsigned int i = 0; i < count; i++)
+		if (k->watched[i].series)
+			write_gateway(k, i, now);
+	write_own(k);
+	segment_writer_tick_end(k->segment, now, clock_real_ns(), k->interval_ns);
+}
+
+static void set_interval(struct keeper *k, uint64_t interval_ns)
+{
+	if (interval_ns == k->interval_ns)
+		return;
+	k->interval_ns = interval_ns;
+	loop_set_timer(k->timer, interval_ns / NS_PER_MS, interval_ns / NS_PER_MS);
+}
+
+static void on_timer(void *data)
+{
+	struct keeper *k = data;
+
+	/* A steward that died in the middle of a drain must not leave us ticking fast for ever. */
+	if (k->interval_until_ns && clock_mono_ns() > k->interval_until_ns) {
+		k->interval_until_ns = 0;
+		set_interval(k, k->ctx->config->agent_tick);
+	}
+	tick(k);
+}
+
+/* ---- packets ---- */
+
+static void on_draining(struct keeper *k, const json_t *packet)
+{
+	const char *instance = json_string_value(json_object_get(packet, "instance"));
+	uint32_t is_on = json_is_true(json_object_get(packet, "on"));
+	unsigned int count = segment_writer_header(k->segment)->gateways_count;
+
+	for (unsigned int i = 0; instance && i < count; i++) {
+		struct segment_gateway *g = record_at(k, i);
+
+		if (!str_equal(g->instance, instance) || g->draining == is_on)
+			continue;
+		log_info("keeper", is_on ? "draining" : "no longer draining",
+			 "gateway=%s instance=%s", g->name, g->instance);
+		__atomic_store_n(&g->draining, is_on, __ATOMIC_RELEASE);
+	}
+}
+
+static void on_interval(struct keeper *k, const json_t *packet)
+{
+	json_int_t ms = json_integer_value(json_object_get(packet, "ms"));
+
+	if (ms <= 0) {
+		k->interval_until_ns = 0;
+		set_interval(k, k->ctx->config->agent_tick);
+		return;
+	}
+	if (ms < 20)
+		ms = 20;
+	k->interval_until_ns = clock_mono_ns() + INTERVAL_KEPT_NS;
+	if ((uint64_t)ms * NS_PER_MS < k->ctx->config->agent_tick)
+		set_interval(k, (uint64_t)ms * NS_PER_MS);
+}
+
+static void on_steward(void *data, int fd, unsigned int events)
+{
+	static char buf[DAEMON_LINK_BYTES + 1];
+	struct keeper *k = data;
+	int n;
+
+	(void)events;
+	while ((n = daemon_link_recv(fd, buf, sizeof(buf))) > 0) {
+		json_t *packet = json_loadb(buf, (size_t)n, 0, NULL);
+		const char *type = json_string_value(json_object_get(packet, "type"));
+
+		if (type && str_equal(type, "draining"))
+			on_draining(k, packet);
+		else if (type && str_equal(type, "interval"))
+			on_interval(k, packet);
+		json_decref(packet);
+	}
+}
+
+/* ---- life ---- */
+
+static void report_probes(struct keeper *k)
+{
+	size_t n;
+	const struct probe_report *reports = probe_reports(k->probes, &n);
+
+	for (size_t i = 0; i < n && i < ARRAY_LEN(k->state_series); i++) {
+		const struct probe_report *p = &reports[i];
+		const char *labels[2][2] = {{"probe", p->name}, {"how", p->how}};
+		bool is_up = p->state != PROBE_UNAVAILABLE;
+
+		if (is_up)
+			log_info("keeper", "probe", "name=%s how=%s%s%s%s", p->name, p->how,
+				 p->why[0] ? " why=\"" : "", p->why, p->why[0] ? "\"" : "");
+		else
+			log_warning("keeper", "probe unavailable", "name=%s why=\"%s\"", p->name,
+				    p->why);
+		if (str_equal(p->name, "syscalls"))
+			k->has_syscalls = is_up;
+		else if (str_equal(p->name, "requests"))
+			k->has_requests = is_up;
+		else if (str_equal(p->name, "loop"))
+			k->has_loop = is_up;
+		k->state_series[i] =
+			agent_series(k, METRIC_ID_PROBE_STATE, (const char *const(*)[2])labels, 2);
+		if (k->state_series[i] >= 0)
+			segment_writer_gauge(k->segment, k->state_series[i],
+					     p->state == PROBE_OK ? 1
+					     : is_up              ? 0.5
+								  : 0);
+	}
+}
+
+static void own_series(struct keeper *k)
+{
+	static const char *const gc[1][2] = {{"probe", "gc"}}, *const sys[1][2] = {
+								       {"probe", "syscalls"}};
+
+	k->bias_series =
+		k->ctx->config->probe_gc ? agent_series(k, METRIC_ID_PROBE_BIAS, gc, 1) : -1;
+	k->sample_series = k->has_syscalls ? agent_series(k, METRIC_ID_PROBE_SAMPLE, sys, 1) : -1;
+}
+
+static int keeper_open(struct keeper *k, struct err *e)
+{
+	const struct config *config = k->ctx->config;
+	char path[512], pin_dir[512];
+	struct segment_options segment = {
+		.path = path,
+		.kind = SEGMENT_HOST,
+		.group = geteuid() == 0 ? k->ctx->group_app : (gid_t)-1,
+		.series = SERIES_MOST,
+		.histograms = HISTOGRAMS_MOST,
+		.heap_bytes = HEAP_BYTES,
+	};
+	struct probe_options options;
+	uint64_t maps_id;
+	bool is_continued;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/host.seg", config->_runtime_dir);
+	r = segment_writer_open(&segment, &k->segment, &is_continued, e);
+	if (r < 0)
+		return r;
+	maps_id = is_continued ? segment_writer_header(k->segment)->maps_id : 0;
+	keeper_pin_dir(config, pin_dir, sizeof(pin_dir));
+	options = keeper_probe_options(config, pin_dir);
+	r = probe_open(&options, maps_id, &k->probes, e);
+	if (r < 0)
+		return r;
+	if (!probe_is_adopted(k->probes))
+		segment_writer_rebase(k->segment, probe_maps_id(k->probes));
+	log_info("keeper", is_continued ? "host.seg continued" : "host.seg is new",
+		 "path=%s maps=%s", path,
+		 probe_is_adopted(k->probes) ? "adopted, no event was missed" : "new");
+	segment_writer_tick_begin(k->segment);
+	report_probes(k);
+	own_series(k);
+	segment_writer_tick_end(k->segment, clock_mono_ns(), clock_real_ns(), k->interval_ns);
+	return gateways_open(&config->gateways_match, &k->gateways, e);
+}
+
+/* Instances of the keeper before us: their series go on, also of those that are gone. */
+static void restore_gateways(struct keeper *k)
+{
+	unsigned int count = segment_writer_header(k->segment)->gateways_count;
+
+	for (unsigned int i = 0; i < count; i++) {
+		const struct segment_gateway *g = record_at(k, i);
+
+		if (keeper_series_new(k->segment, g->name, g->instance, &k->watched[i].series) < 0)
+			continue;
+		str_copy(k->watched[i].gc_runtime, sizeof(k->watched[i].gc_runtime), g->runtime);
+	}
+}
+
+static void on_supervisor(void *data, int fd, unsigned int events)
+{
+	struct keeper *k = data;
+
+	(void)fd;
+	(void)events;
+	tick(k);
+	loop_stop(k->loop);
+}
+
+static void keeper_close(struct keeper *k)
+{
+	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
+		keeper_series_free(k->watched[i].series);
+	gateways_close(k->gateways);
+	probe_close(k->probes);
+	segment_writer_close(k->segment);
+	loop_close(k->loop);
+	free(k->found);
+	free(k);
+}
+
+int keeper_run(struct daemon_context *ctx)
+{
+	struct keeper *k = calloc(1, sizeof(*k));
+	struct loop_watch *watch;
+	struct err e = {0};
+	int r = -ENOMEM;
+
+	if (!k)
+		return EXIT_FAILED;
+	k->ctx = ctx;
+	k->interval_ns = ctx->config->agent_tick;
+	k->refused_limit.interval_ns = 600 * NS_PER_S;
+	k->found = calloc(ctx->config->gateways_most, sizeof(k->found[0]));
+	if (k->found)
+		r = keeper_open(k, &e);
+	if (r >= 0) {
+		restore_gateways(k);
+		r = loop_open(&k->loop);
+	}
+	if (r >= 0)
+		r = loop_add_fd(k->loop, ctx->supervisor_fd, LOOP_READ, on_supervisor, k, &watch);
+	if (r >= 0 && ctx->links[LINK_STEWARD_KEEPER] >= 0)
+		r = loop_add_fd(k->loop, ctx->links[LINK_STEWARD_KEEPER], LOOP_READ, on_steward, k,
+				&watch);
+	if (r >= 0)
+		r = loop_add_timer(k->loop, 0, k->interval_ns / NS_PER_MS, on_timer, k, &k->timer);
+	if (r < 0) {
+		log_error("keeper", "cannot begin", "why=\"%s\"", e.text[0] ? e.text : err_text(r));
+		keeper_close(k);
+		return EXIT_FAILED;
+	}
+	loop_run(k->loop);
+	keeper_close(k);
+	return EXIT_DONE;
+}
