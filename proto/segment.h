@@ -107,7 +107,9 @@ enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_EN
 struct segment_entry {
 	uint32_t state;
 	uint8_t kind, merge, scope, reserved0;
-	uint32_t name_offset, name_bytes; /* in the heap, bytes without the final NUL */
+	/* Offsets within the heap. name, unit and help: bytes without their final NUL, which is
+	 * there; labels: bytes of all pairs, each string's NUL included (0: no labels). */
+	uint32_t name_offset, name_bytes;
 	uint32_t unit_offset, unit_bytes;
 	uint32_t help_offset, help_bytes;
 	uint32_t labels_offset, labels_bytes;

@@ -24,6 +24,9 @@ int segment_reader_refresh(struct segment_reader *r, struct err *e);
 /* Copies only header and gateway records: what a drain looks at every 50 ms. */
 int segment_reader_refresh_gateways(struct segment_reader *r, struct err *e);
 
+/* Changes when the path became another file: indexes of series then mean others. */
+unsigned int segment_reader_generation(const struct segment_reader *r);
+
 const struct segment_header *segment_reader_header(const struct segment_reader *r);
 unsigned int segment_reader_gateways(const struct segment_reader *r);
 const struct segment_gateway *segment_reader_gateway(const struct segment_reader *r,

@@ -31,6 +31,9 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 			bool *ret_continued, struct err *e);
 struct segment_writer *segment_writer_close(struct segment_writer *w);
 
+/* Why open made a new file instead of continuing one ("" when it continued, or there was none). */
+const char *segment_writer_reason(const struct segment_writer *w);
+
 struct segment_header *segment_writer_header(struct segment_writer *w);
 
 /* value becomes base for every counter and histogram, and maps_id is set; idempotent for one
@@ -43,7 +46,9 @@ int segment_writer_series(struct segment_writer *w, const struct metric_desc *me
 			  const char *const (*labels)[2], size_t n);
 
 /* Finds or appends a gateway record; -ENOSPC. The record stays valid until close; its identity
- * fields are changed between segment_writer_change_begin/end, its numbers inside a tick. */
+ * fields (state too: a new record is SEGMENT_GATEWAY_FREE) are changed between
+ * segment_writer_change_begin/end, its numbers inside a tick. A name or instance that does not fit
+ * is shortened and ends in ~ and a hash of the whole. */
 int segment_writer_gateway(struct segment_writer *w, const char *name, const char *instance);
 struct segment_gateway *segment_writer_gateway_at(struct segment_writer *w, unsigned int index);
 void segment_writer_change_begin(struct segment_writer *w);
@@ -54,7 +59,8 @@ void segment_writer_tick_begin(struct segment_writer *w);
 void segment_writer_tick_end(struct segment_writer *w, uint64_t mono_ns, uint64_t real_ns,
 			     uint64_t interval_ns);
 
-/* value = base + counted. A value below the one there is kept as it was (never backwards). */
+/* value = base + counted. A value below the one there is kept as it was (never backwards). Only
+ * inside a tick; a negative series (one that was refused) is ignored. */
 void segment_writer_counter(struct segment_writer *w, int series, uint64_t counted);
 void segment_writer_gauge(struct segment_writer *w, int series, double value);
 void segment_writer_histogram(struct segment_writer *w, int series,

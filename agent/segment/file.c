@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finds or makes the file under a segment. Owns descriptor, lock and mapping. Runs in the keeper
+ * (host.seg) and the courier (app.seg), at start only.
+ *
+ * Whoever replaces a file holds the lock of the old one, and whoever makes one where there was none
+ * does it with RENAME_NOREPLACE; so of two writers exactly one wins.
+ */
+#include "segment/file.h"
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "segment/layout.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define TMPFS_MAGIC_NUMBER 0x01021994
+#define FILE_MODE          0640
+#define OPEN_TRIES         5
+
+/* A file on a disk can stall its writer for hundreds of milliseconds (write-back). */
+static int check_file_system(const char *path, struct err *e)
+{
+	char dir[PATH_MAX], *slash;
+	struct statfs fs;
+
+	if (getenv("TIDEGATE_ANY_FS"))
+		return 0;
+	if (!str_copy(dir, sizeof(dir), path))
+		return err_set(e, -ENAMETOOLONG, "segment %.200s…: path too long", path);
+	slash = strrchr(dir, '/');
+	if (!slash)
+		str_copy(dir, sizeof(dir), ".");
+	else
+		slash[slash == dir] = '\0';
+	if (statfs(dir, &fs) < 0)
+		return err_set(e, -errno,
+			       "segment %s: directory %s: %s; create it on a tmpfs, or set "
+			       "runtime_dir to one",
+			       path, dir, err_text(-errno));
+	if (fs.f_type != TMPFS_MAGIC_NUMBER)
+		return err_set(e, -ENOTSUP,
+			       "segment %s: %s is no tmpfs, so the disk could stall the agent; set "
+			       "runtime_dir to a directory on tmpfs (/run, or an emptyDir with "
+			       "medium: Memory)",
+			       path, dir);
+	return 0;
+}
+
+/* fallocate, not ftruncate: a full tmpfs is an error here instead of a SIGBUS at some later store. */
+static int file_map(const struct segment_options *o, uint64_t bytes, int fd, void **ret,
+		    struct err *e)
+{
+	void *map;
+	int r;
+
+	do
+		r = -posix_fallocate(fd, 0, (off_t)bytes);
+	while (r == -EINTR);
+	if (r < 0)
+		return err_set(e, r,
+			       "segment %s: no room for %llu bytes: %s; make its tmpfs larger or "
+			       "allow fewer series",
+			       o->path, (unsigned long long)bytes, err_text(r));
+	map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return err_set(e, -errno, "segment %s: cannot map %llu bytes: %s", o->path,
+			       (unsigned long long)bytes, err_text(-errno));
+	*ret = map;
+	return 0;
+}
+
+static int file_permit(const struct segment_options *o, int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(e, -errno, "segment %s: %s", o->path, err_text(-errno));
+	if (o->group != (gid_t)-1 && st.st_gid != o->group && fchown(fd, (uid_t)-1, o->group) < 0)
+		return err_set(e, -errno,
+			       "segment %s: cannot give it to group %u: %s; start as a member of "
+			       "that group or set group_app",
+			       o->path, (unsigned int)o->group, err_text(-errno));
+	if ((st.st_mode & 07777) != FILE_MODE && fchmod(fd, FILE_MODE) < 0)
+		return err_set(e, -errno, "segment %s: cannot set its mode: %s", o->path,
+			       err_text(-errno));
+	return 0;
+}
+
+static bool is_terminated(const char *s, size_t size)
+{
+	return memchr(s, '\0', size);
+}
+
+/* -ESTALE and why, when what lies in the file cannot be continued in the shape of plan. */
+static int contents_check(const void *map, const struct segment_header *plan, struct err *why)
+{
+	const struct segment_header *h = map;
+	const struct segment_gateway *g;
+	const struct segment_entry *d;
+	struct segment_view view;
+	uint64_t cells = 0;
+
+	if (segment_layout_check(h, plan->total_bytes, why) < 0)
+		return -ESTALE;
+	if (memcmp(h->boot_id, plan->boot_id, sizeof(h->boot_id)) != 0)
+		return err_set(why, -ESTALE, "it is of another boot");
+	if (h->kind != plan->kind || h->total_bytes != plan->total_bytes ||
+	    h->gateways_offset != plan->gateways_offset ||
+	    h->gateways_capacity != plan->gateways_capacity ||
+	    h->directory_offset != plan->directory_offset ||
+	    h->directory_capacity != plan->directory_capacity ||
+	    h->heap_offset != plan->heap_offset || h->heap_capacity != plan->heap_capacity ||
+	    h->cells_offset != plan->cells_offset || h->cells_capacity != plan->cells_capacity)
+		return err_set(why, -ESTALE, "it has another shape (limits changed)");
+	g = (const void *)((const char *)map + h->gateways_offset);
+	for (uint32_t i = 0; i < h->gateways_count; i++)
+		if (!is_terminated(g[i].name, sizeof(g[i].name)) ||
+		    !is_terminated(g[i].instance, sizeof(g[i].instance)) ||
+		    !is_terminated(g[i].runtime, sizeof(g[i].runtime)) ||
+		    !is_terminated(g[i].driver, sizeof(g[i].driver)) ||
+		    g[i].state > SEGMENT_GATEWAY_GONE)
+			return err_set(why, -ESTALE, "it is damaged (gateway record %u)", i);
+	d = (const void *)((const char *)map + h->directory_offset);
+	view = (struct segment_view){
+		.heap = (const char *)map + h->heap_offset,
+		.heap_used = h->heap_used,
+		.cells_used = h->cells_used,
+	};
+	/* Cells are handed out in the order of the directory, without gaps: no two share one. */
+	for (uint32_t i = 0; i < h->directory_count; i++) {
+		if (!segment_entry_check(&view, &d[i]) || d[i].value_cell != cells)
+			return err_set(why, -ESTALE, "it is damaged (series %u)", i);
+		cells += segment_kind_cells(d[i].kind);
+	}
+	return 0;
+}
+
+/* 0: continued. -ENOENT: there is none. -ESTALE: there is one to be replaced, f->reason says why;
+ * *ret_old keeps its lock if it could be locked. -EAGAIN: look again. */
+static int file_continue(const struct segment_options *o, const struct segment_header *plan,
+			 struct segment_file *f, int *ret_old, struct err *e)
+{
+	_cleanup_close_ int fd = open(o->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct err why = {0};
+	struct stat st, named;
+	void *map;
+	int r;
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0 && errno == ELOOP) {
+		str_copy(f->reason, sizeof(f->reason), "it is a symbolic link");
+		return -ESTALE;
+	}
+	if (fd < 0)
+		return err_set(e, -errno, "segment %s: %s", o->path, err_text(-errno));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_set(e, -EINVAL, "segment %s: it is no regular file; remove it", o->path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return err_set(e, -EBUSY,
+				       "segment %s: another process holds its lock; is an agent "
+				       "running already?",
+				       o->path);
+		return err_set(e, -errno, "segment %s: lock: %s", o->path, err_text(-errno));
+	}
+	/* It may have been replaced between open and lock. */
+	if (lstat(o->path, &named) < 0 || named.st_ino != st.st_ino || named.st_dev != st.st_dev)
+		return -EAGAIN;
+	*ret_old = -1;
+	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+		str_copy(f->reason, sizeof(f->reason), "others may write to it");
+	else if ((uint64_t)st.st_size != plan->total_bytes)
+		snprintf(f->reason, sizeof(f->reason), "it has %lld bytes instead of %llu",
+			 (long long)st.st_size, (unsigned long long)plan->total_bytes);
+	else {
+		r = file_map(o, plan->total_bytes, fd, &map, e);
+		if (r < 0)
+			return r;
+		if (contents_check(map, plan, &why) == 0) {
+			r = file_permit(o, fd, e);
+			if (r < 0) {
+				munmap(map, plan->total_bytes);
+				return r;
+			}
+			f->map = map;
+			f->fd = TAKE_FD(fd);
+			f->is_continued = true;
+			return 0;
+		}
+		munmap(map, plan->total_bytes);
+		str_copy(f->reason, sizeof(f->reason), why.text);
+	}
+	*ret_old = TAKE_FD(fd);
+	return -ESTALE;
+}
+
+static int file_create(const struct segment_options *o, const struct segment_header *plan,
+		       bool is_replacing, struct segment_file *f, struct err *e)
+{
+	_cleanup_close_ int fd = -1;
+	char temporary[PATH_MAX];
+	void *map = NULL;
+	int r;
+
+	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.%d.new", o->path, (int)getpid()) >=
+	    sizeof(temporary))
+		return err_set(e, -ENAMETOOLONG, "segment %.200s…: path too long", o->path);
+	/* Only a dead process with our pid can have left it. */
+	unlink(temporary);
+	fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_set(e, -errno, "segment %s: cannot create: %s", temporary,
+			       err_text(-errno));
+	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	if (r < 0)
+		err_set(e, r, "segment %s: lock: %s", temporary, err_text(r));
+	if (r == 0)
+		r = file_map(o, plan->total_bytes, fd, &map, e);
+	if (r == 0) {
+		memcpy(map, plan, sizeof(*plan));
+		r = file_permit(o, fd, e);
+	}
+	if (r == 0 && renameat2(AT_FDCWD, temporary, AT_FDCWD, o->path,
+				is_replacing ? 0 : RENAME_NOREPLACE) < 0) {
+		r = errno == EEXIST ? -EAGAIN : -errno;
+		if (r != -EAGAIN)
+			err_set(e, r, "segment %s: rename: %s", o->path, err_text(r));
+	}
+	if (r < 0) {
+		unlink(temporary);
+		if (map)
+			munmap(map, plan->total_bytes);
+		return r;
+	}
+	f->map = map;
+	f->fd = TAKE_FD(fd);
+	return 0;
+}
+
+int segment_file_open(const struct segment_options *o, const struct segment_header *plan,
+		      struct segment_file *ret, struct err *e)
+{
+	struct segment_file f = {.fd = -1, .size = plan->total_bytes};
+	int r;
+
+	r = check_file_system(o->path, e);
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < OPEN_TRIES; i++) {
+		_cleanup_close_ int old = -1; /* its lock keeps others out until the rename */
+
+		f.reason[0] = '\0';
+		r = file_continue(o, plan, &f, &old, e);
+		if (r == -ENOENT || r == -ESTALE)
+			r = file_create(o, plan, r == -ESTALE, &f, e);
+		if (r != -EAGAIN)
+			break;
+	}
+	if (r == -EAGAIN)
+		return err_set(e, -EBUSY, "segment %s: other processes keep replacing it", o->path);
+	if (r < 0)
+		return r;
+	*ret = f;
+	return 0;
+}
+
+void segment_file_close(struct segment_file *f)
+{
+	if (f->map)
+		munmap(f->map, f->size);
+	if (f->fd >= 0)
+		close(f->fd);
+	*f = (struct segment_file){.fd = -1};
+}

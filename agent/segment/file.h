@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file under a segment's writer: found or made, locked, preallocated, mapped. */
+#pragma once
+
+#include "segment/writer.h"
+
+struct segment_file {
+	int fd; /* holds the lock */
+	void *map;
+	size_t size;
+	bool is_continued;
+	char reason[256]; /* why an existing file was replaced, or "" */
+};
+
+/* plan holds the layout and the boot id that the file must have. Errors as segment_writer_open. */
+int segment_file_open(const struct segment_options *o, const struct segment_header *plan,
+		      struct segment_file *ret, struct err *e);
+void segment_file_close(struct segment_file *f);
