@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The stream between the gate (connects) and the core (listens) at <runtime_dir>/private/core.sock,
- * and its core side. A message: u32 length of what follows | u8 type | …, big-endian:
+ * The socket between the gate (connects) and the core (listens) at <runtime_dir>/private/core.sock,
+ * and its core side. It speaks SP's PAIR over ipc (bus/peer.h), without nanomsg. A message:
  *
- *   gate -> core  REQUEST  u8 channel | u8 handle size | handle | payload (an Uplink, or whatever
- *                          a subscriber asks on the snapshot channel)
- *   core -> gate  REPLY    u8 channel | u8 handle size | handle | payload
- *   core -> gate  PUBLISH  topic NUL BusMessage
+ *   gate -> core  REQUEST  u8 type | u8 channel | u8 handle size | handle | payload (an Uplink, or
+ *                          whatever a subscriber asks on the snapshot channel)
+ *   core -> gate  REPLY    u8 type | u8 channel | u8 handle size | handle | payload
+ *   core -> gate  PUBLISH  u8 type | topic NUL BusMessage
  *
  * A handle is opaque: the way back to who asked. Requests that are never answered, and replies that
  * are dropped, come again: whoever asks resends.
@@ -16,11 +16,15 @@
 #include "base/err.h"
 #include "base/loop.h"
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define GATELINK_MESSAGE_MAX (1u << 20) /* payload */
-#define GATELINK_HANDLE_MAX 64
-#define GATELINK_FRAME_MAX (GATELINK_MESSAGE_MAX + GATELINK_HANDLE_MAX + 16)
+/* Payload of a request or reply: with its backtrace it must be within everyone's 1 MiB. */
+#define GATELINK_PAYLOAD_MAX ((1u << 20) - 64)
+#define GATELINK_MESSAGE_MAX (1u << 20) /* of a published message */
+#define GATELINK_HANDLE_MAX  64
+#define GATELINK_FRAME_MAX   (GATELINK_MESSAGE_MAX + GATELINK_HANDLE_MAX + 16)
 
 enum gatelink_type { GATELINK_REQUEST = 1, GATELINK_REPLY = 2, GATELINK_PUBLISH = 3 };
 enum gatelink_channel { GATELINK_UPLINK = 0, GATELINK_SNAPSHOT = 1 };
@@ -62,3 +66,19 @@ int gatelink_publish(struct gatelink_server *s, const uint8_t *message, size_t s
 /* While paused no requests are read (they wait in the gate, the door and at last the agents). */
 void gatelink_pause(struct gatelink_server *s, bool is_paused);
 void gatelink_server_stats(const struct gatelink_server *s, struct gatelink_stats *ret);
+
+/* ---- the messages, for both sides. Pure. ---- */
+
+struct gatelink_message {
+	uint8_t type, channel;
+	const uint8_t *handle;
+	size_t handle_size;
+	const uint8_t *payload; /* borrowed from data */
+	size_t size;
+};
+
+/* -EBADMSG. */
+int gatelink_parse(const uint8_t *data, size_t size, struct gatelink_message *ret);
+/* Writes type, channel and handle; returns their length. */
+size_t gatelink_head(uint8_t out[GATELINK_HANDLE_MAX + 3], uint8_t type, uint8_t channel,
+		     const uint8_t *handle, size_t handle_size);

@@ -147,12 +147,7 @@ static void outbox_advance(struct outbox *o, size_t n, size_t skip)
 			return;
 		}
 		n -= rest;
-		o->sent = 0;
-		o->head = (o->head + 1) & (o->cap - 1);
-		o->count--;
-		o->bytes -= p->size;
-		o->done++;
-		parcel_unref(p);
+		outbox_pop(o);
 	}
 }
 
@@ -185,4 +180,22 @@ int outbox_flush(struct outbox *o, int fd, bool is_ipc)
 			return -EAGAIN;
 	}
 	return 0;
+}
+
+struct parcel *outbox_first(const struct outbox *o)
+{
+	return o->count ? o->ring[o->head] : NULL;
+}
+
+void outbox_pop(struct outbox *o)
+{
+	struct parcel *p = outbox_first(o);
+
+	CHECK(p);
+	o->sent = 0;
+	o->head = (o->head + 1) & (o->cap - 1);
+	o->count--;
+	o->bytes -= p->size;
+	o->done++;
+	parcel_unref(p);
 }

@@ -43,3 +43,11 @@ bool outbox_drop(struct outbox *o);
 void outbox_rewind(struct outbox *o);
 /* Sends until empty (0) or the socket is full (-EAGAIN), or another negative errno. */
 int outbox_flush(struct outbox *o, int fd, bool is_ipc);
+
+/* For a carrier that is no socket: the oldest (NULL: none) and its end. */
+struct parcel *outbox_first(const struct outbox *o);
+void outbox_pop(struct outbox *o);
+static inline const uint8_t *parcel_message(const struct parcel *p)
+{
+	return p->bytes + 9;
+}

@@ -26,6 +26,7 @@ struct peer {
 	uint8_t hello_sent; /* bytes of the handshake that are gone */
 	bool is_connecting, is_paused, is_slowed, wants_write, was_high;
 	uint64_t tokens, filled_ns;
+	uint64_t partial_ns; /* since when a message is begun and not ended */
 };
 
 static void update_events(struct peer *p)
@@ -84,12 +85,12 @@ static int flush(struct peer *p)
 	struct outbox *o = p->outbox;
 	int r = send_hello(p);
 
+	if (o->bytes > o->limit / 2 || o->count > o->most / 2)
+		p->was_high = true;
 	/* Before the handshake is done the other side may be no peer at all. */
 	if (r == 0 && p->parser.is_ready)
 		r = outbox_flush(o, p->fd, p->spec.is_ipc);
 	p->wants_write = r < 0;
-	if (o->bytes > o->limit / 2 || o->count > o->most / 2)
-		p->was_high = true;
 	return r == -EAGAIN ? 0 : r;
 }
 
@@ -143,6 +144,7 @@ static int feed(struct peer *p, const uint8_t *data, size_t size)
 			loop_set_timer(p->timer, 0, 0);
 			loop_remove(p->timer);
 			p->timer = NULL;
+			p->partial_ns = 0;
 			if (p->spec.on_ready)
 				p->spec.on_ready(p->data, p);
 			r = flush(p);
@@ -151,9 +153,12 @@ static int feed(struct peer *p, const uint8_t *data, size_t size)
 		} else if (r == SP_MESSAGE) {
 			if (!p->spec.on_message)
 				return -EPROTO;
+			p->partial_ns = 0;
 			r = p->spec.on_message(p->data, p, p->parser.message, p->parser.size);
 			if (r < 0)
 				return r;
+		} else if (!p->partial_ns) {
+			p->partial_ns = clock_mono_ns();
 		}
 	}
 	return 0;
@@ -262,6 +267,11 @@ bool peer_is_ready(const struct peer *p)
 	return p->parser.is_ready;
 }
 
+uint64_t peer_partial_ns(const struct peer *p)
+{
+	return p->is_paused || !p->parser.is_ready ? 0 : p->partial_ns;
+}
+
 struct outbox *peer_outbox(struct peer *p)
 {
 	return p->outbox;
@@ -289,5 +299,8 @@ void peer_pause(struct peer *p, bool is_paused)
 	if (p->is_paused == is_paused)
 		return;
 	p->is_paused = is_paused;
+	/* While it was paused the peer could not go on. */
+	if (!is_paused && p->partial_ns)
+		p->partial_ns = clock_mono_ns();
 	update_events(p);
 }

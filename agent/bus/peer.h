@@ -40,6 +40,8 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 struct peer *peer_close(struct peer *p);
 
 bool peer_is_ready(const struct peer *p);
+/* Monotonic time since which it owes us the rest of a message; 0: it does not. */
+uint64_t peer_partial_ns(const struct peer *p);
 struct outbox *peer_outbox(struct peer *p);
 /* Instead of its own: an outbox that outlives the connection (the caller's). */
 void peer_use_outbox(struct peer *p, struct outbox *o);

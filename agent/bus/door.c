@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clients of the door and their way to the gate and back. Owns all of it. Process: door. */
+#include "bus/door.h"
+
+#include "base/clock.h"
+#include "base/listen.h"
+#include "bus/fanout.h"
+#include "bus/peer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A hop is 20 bits of slot and 11 of generation, its high bit clear. */
+#define SLOT_BITS       20
+#define SLOT_MASK       ((1u << SLOT_BITS) - 1)
+#define GENERATION_MASK 0x7ffu
+
+#define BUDGET_BYTES       (64u << 20)
+#define READ_RATE          (16u << 20)
+#define REPLY_BYTES        (2u << 20) /* queued for one connection */
+#define REPLY_MESSAGES     256
+#define LINK_HIGH          (4u << 20) /* queued for the gate: from here on no client is read */
+#define LINK_HIGH_MESSAGES 16384
+/* What one read event can still bring after that: one large message or a chunk of small ones. */
+#define LINK_BYTES     (LINK_HIGH + (4u << 20))
+#define LINK_MESSAGES  (LINK_HIGH_MESSAGES * 2)
+#define IN_FLIGHT_MAX  64             /* requests of one connection that wait for replies */
+#define ANSWER_NS      (5 * NS_PER_S) /* then its requests are taken for lost */
+#define MESSAGE_NS     (30 * NS_PER_S)
+#define TICK_MS        1000
+#define RETRY_FIRST_MS 20
+#define RETRY_LAST_MS  500
+
+enum { LINK_REQ, LINK_SNAP, LINK_PUB, LINKS };
+
+static const struct {
+	const char *name;
+	uint16_t self, expect;
+} kinds[LINKS] = {
+	[LINK_REQ] = {"gate.req", SP_PAIR, SP_PAIR},
+	[LINK_SNAP] = {"gate.snap", SP_PAIR, SP_PAIR},
+	[LINK_PUB] = {"gate.pub", SP_PULL, SP_PUSH},
+};
+
+struct client {
+	struct door *door;
+	struct peer *peer;
+	unsigned int slot, link;
+	unsigned int in_flight;
+	bool is_blocked; /* by in_flight */
+	uint64_t blocked_ns;
+};
+
+struct slot {
+	struct client *client;
+	unsigned int next_free;
+	uint32_t generation;
+};
+
+struct link {
+	struct door *door;
+	unsigned int kind;
+	char address[160];
+	struct peer *peer;
+	struct outbox outbox; /* outlives the gate */
+	struct loop_watch *retry;
+	unsigned int retry_ms;
+	bool is_full; /* its clients are not read */
+};
+
+struct listener {
+	struct door *door;
+	struct acceptor *acceptor;
+	unsigned int link;
+};
+
+struct door {
+	struct loop *loop;
+	struct door_spec spec;
+	struct listener listeners[2]; /* LINK_REQ, LINK_SNAP */
+	struct fanout *fanout;
+	struct link links[LINKS];
+	struct slot *slots;
+	unsigned int free_slot, slots_used;
+	struct sp_budget budget;
+	size_t held; /* bytes of all parcels */
+	struct loop_watch *tick;
+	struct door_stats stats;
+};
+
+#define NO_SLOT UINT32_MAX
+
+/* ---- clients ---- */
+
+static void client_update(struct client *c)
+{
+	peer_pause(c->peer, c->is_blocked || c->door->links[c->link].is_full);
+}
+
+static void link_update_clients(struct link *l)
+{
+	struct door *d = l->door;
+
+	for (unsigned int i = 0; i < d->slots_used; i++) {
+		struct client *c = d->slots[i].client;
+
+		if (c && c->link == l->kind)
+			client_update(c);
+	}
+}
+
+static int on_request(void *data, struct peer *peer, const uint8_t *message, size_t size)
+{
+	struct client *c = data;
+	struct door *d = c->door;
+	struct link *l = &d->links[c->link];
+	struct parcel *p;
+	uint8_t hop[4];
+	int r = sp_backtrace(message, size);
+
+	(void)peer;
+	if (r < 0)
+		return r;
+	if (r > (SP_HOPS_MAX - 1) * 4)
+		return -EPROTO;
+	sp_put32(hop, (d->slots[c->slot].generation & GENERATION_MASK) << SLOT_BITS | c->slot);
+	p = parcel_new(hop, sizeof(hop), message, size, &d->held);
+	r = p ? outbox_push(&l->outbox, p) : -ENOMEM;
+	parcel_unref(p);
+	if (r < 0) {
+		/* The agent sends it again. */
+		d->stats.requests_dropped++;
+		return 0;
+	}
+	d->stats.requests++;
+	c->in_flight++;
+	if (c->in_flight >= IN_FLIGHT_MAX && !c->is_blocked) {
+		c->is_blocked = true;
+		c->blocked_ns = clock_mono_ns();
+		client_update(c);
+	}
+	if (l->peer)
+		peer_kick(l->peer);
+	if (!l->is_full && (l->outbox.bytes > LINK_HIGH || l->outbox.count > LINK_HIGH_MESSAGES)) {
+		l->is_full = true;
+		link_update_clients(l);
+	}
+	return 0;
+}
+
+static void client_free(struct client *c)
+{
+	struct door *d = c->door;
+	struct slot *s = &d->slots[c->slot];
+
+	s->client = NULL;
+	s->next_free = d->free_slot;
+	d->free_slot = c->slot;
+	d->stats.connections--;
+	free(c);
+}
+
+static void on_client_closed(void *data, struct peer *peer, int r)
+{
+	struct client *c = data;
+
+	(void)peer;
+	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT)
+		c->door->stats.hostile++;
+	client_free(c);
+}
+
+static void client_end(struct client *c)
+{
+	struct peer *peer = c->peer;
+
+	client_free(c);
+	peer_close(peer);
+}
+
+static unsigned int slot_take(struct door *d)
+{
+	unsigned int slot = d->free_slot;
+
+	if (slot != NO_SLOT) {
+		d->free_slot = d->slots[slot].next_free;
+		return slot;
+	}
+	return d->slots_used < d->spec.connections ? d->slots_used++ : NO_SLOT;
+}
+
+static void on_accept(void *data, int fd)
+{
+	struct listener *listener = data;
+	struct door *d = listener->door;
+	const struct peer_spec spec = {
+		.self = SP_REP,
+		.expect = SP_REQ,
+		.is_ipc = acceptor_is_ipc(listener->acceptor),
+		.message_max = SP_MESSAGE_MAX,
+		.queue_bytes = REPLY_BYTES,
+		.queue_messages = REPLY_MESSAGES,
+		.read_rate = d->spec.read_rate,
+		.budget = &d->budget,
+		.on_message = on_request,
+		.on_closed = on_client_closed,
+	};
+	struct client *c = NULL;
+	unsigned int slot = slot_take(d);
+
+	if (slot != NO_SLOT)
+		c = calloc(1, sizeof(*c));
+	if (!c || peer_open(d->loop, fd, &spec, false, c, &c->peer) < 0) {
+		if (slot != NO_SLOT) {
+			d->slots[slot].next_free = d->free_slot;
+			d->free_slot = slot;
+		}
+		d->stats.refused++;
+		free(c);
+		close(fd);
+		return;
+	}
+	c->door = d;
+	c->slot = slot;
+	c->link = listener->link;
+	d->slots[slot].client = c;
+	d->slots[slot].generation++;
+	d->stats.connections++;
+	d->stats.accepted++;
+	client_update(c);
+}
+
+/* ---- the gate ---- */
+
+static int on_reply(struct link *l, const uint8_t *message, size_t size)
+{
+	struct door *d = l->door;
+	struct client *c = NULL;
+	struct parcel *p;
+	uint32_t hop;
+	int r;
+
+	if (size < 8)
+		return -EPROTO;
+	hop = sp_get32(message);
+	if ((hop & SLOT_MASK) < d->slots_used &&
+	    (d->slots[hop & SLOT_MASK].generation & GENERATION_MASK) == hop >> SLOT_BITS)
+		c = d->slots[hop & SLOT_MASK].client;
+	if (!c || c->link != l->kind) {
+		d->stats.replies_lost++;
+		return 0;
+	}
+	if (c->in_flight)
+		c->in_flight--;
+	if (c->is_blocked && c->in_flight < IN_FLIGHT_MAX) {
+		c->is_blocked = false;
+		client_update(c);
+	}
+	p = parcel_new(message + 4, size - 4, NULL, 0, &d->held);
+	r = p ? outbox_push(peer_outbox(c->peer), p) : -ENOMEM;
+	parcel_unref(p);
+	if (r < 0) {
+		d->stats.replies_lost++;
+		return 0;
+	}
+	d->stats.replies++;
+	peer_kick(c->peer);
+	return 0;
+}
+
+static int on_link_message(void *data, struct peer *peer, const uint8_t *message, size_t size)
+{
+	struct link *l = data;
+
+	(void)peer;
+	if (l->kind != LINK_PUB)
+		return on_reply(l, message, size);
+	if (l->door->fanout)
+		fanout_publish(l->door->fanout, message, size);
+	return 0;
+}
+
+static void link_release(struct link *l)
+{
+	if (l->is_full && l->outbox.bytes <= LINK_HIGH / 2 &&
+	    l->outbox.count <= LINK_HIGH_MESSAGES / 2) {
+		l->is_full = false;
+		link_update_clients(l);
+	}
+}
+
+static void on_link_ready(void *data, struct peer *peer)
+{
+	struct link *l = data;
+
+	(void)peer;
+	l->retry_ms = RETRY_FIRST_MS;
+	l->door->stats.gate_connects++;
+}
+
+static void on_link_drained(void *data, struct peer *peer)
+{
+	(void)peer;
+	link_release(data);
+}
+
+static void link_retry(struct link *l)
+{
+	loop_set_timer(l->retry, l->retry_ms, 0);
+	l->retry_ms = l->retry_ms * 2 > RETRY_LAST_MS ? RETRY_LAST_MS : l->retry_ms * 2;
+}
+
+static void on_link_closed(void *data, struct peer *peer, int r)
+{
+	struct link *l = data;
+	struct door *d = l->door;
+
+	(void)peer;
+	(void)r;
+	l->peer = NULL;
+	/* What the gate had is lost with it; the agents send it again. */
+	for (unsigned int i = 0; i < d->slots_used; i++) {
+		struct client *c = d->slots[i].client;
+
+		if (!c || c->link != l->kind)
+			continue;
+		c->in_flight = 0;
+		c->is_blocked = false;
+		client_update(c);
+	}
+	link_retry(l);
+}
+
+static void link_connect(void *data)
+{
+	struct link *l = data;
+	const struct peer_spec spec = {
+		.self = kinds[l->kind].self,
+		.expect = kinds[l->kind].expect,
+		.is_ipc = true,
+		.message_max = SP_MESSAGE_MAX + 64,
+		.on_ready = on_link_ready,
+		.on_message = on_link_message,
+		.on_drained = on_link_drained,
+		.on_closed = on_link_closed,
+	};
+	int fd, r;
+
+	r = listen_connect(l->address, &fd, NULL);
+	if (r == 0) {
+		r = peer_open(l->door->loop, fd, &spec, false, l, &l->peer);
+		if (r < 0)
+			close(fd);
+	}
+	if (r < 0)
+		link_retry(l);
+	else
+		peer_use_outbox(l->peer, &l->outbox);
+}
+
+/* ---- the tick: who is too slow ---- */
+
+static void on_tick(void *data)
+{
+	struct door *d = data;
+	uint64_t now = clock_mono_ns();
+
+	for (unsigned int i = 0; i < d->slots_used; i++) {
+		struct client *c = d->slots[i].client;
+		uint64_t partial;
+
+		if (!c)
+			continue;
+		partial = peer_partial_ns(c->peer);
+		if (partial && now - partial > MESSAGE_NS) {
+			d->stats.hostile++;
+			client_end(c);
+		} else if (c->is_blocked && now - c->blocked_ns > ANSWER_NS) {
+			c->in_flight = 0;
+			c->is_blocked = false;
+			client_update(c);
+		}
+	}
+	for (unsigned int i = 0; i < LINKS; i++)
+		link_release(&d->links[i]);
+}
+
+/* ---- opening ---- */
+
+static int listen_for(struct door *d, unsigned int link, const char *address, struct err *e)
+{
+	struct listener *l = &d->listeners[link];
+
+	l->door = d;
+	l->link = link;
+	if (!address || !*address)
+		return 0;
+	return acceptor_open(d->loop, address, on_accept, l, &l->acceptor, e);
+}
+
+static int open_all(struct door *d, struct err *e)
+{
+	const struct fanout_limits limits = {.subscribers = d->spec.subscribers};
+	int r;
+
+	d->slots = calloc(d->spec.connections, sizeof(*d->slots));
+	if (!d->slots)
+		return err_set(e, -ENOMEM, "door: out of memory");
+	for (unsigned int i = 0; i < LINKS; i++) {
+		struct link *l = &d->links[i];
+
+		snprintf(l->address, sizeof(l->address), "ipc://%.120s/%s", d->spec.gate_dir,
+			 kinds[i].name);
+		r = loop_add_timer(d->loop, 0, 0, link_connect, l, &l->retry);
+		if (r < 0)
+			return err_set(e, r, "door: %s", err_text(r));
+	}
+	r = loop_add_timer(d->loop, TICK_MS, TICK_MS, on_tick, d, &d->tick);
+	if (r < 0)
+		return err_set(e, r, "door: %s", err_text(r));
+	r = listen_for(d, LINK_REQ, d->spec.address, e);
+	if (r == 0)
+		r = listen_for(d, LINK_SNAP, d->spec.snapshot_address, e);
+	if (r == 0 && d->spec.bus_address && *d->spec.bus_address)
+		r = fanout_open(d->loop, d->spec.bus_address, &limits, &d->fanout, e);
+	return r;
+}
+
+int door_open(struct loop *loop, const struct door_spec *spec, struct door **ret, struct err *e)
+{
+	struct door *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return err_set(e, -ENOMEM, "door: out of memory");
+	d->loop = loop;
+	d->spec = *spec;
+	if (!d->spec.connections || d->spec.connections > SLOT_MASK)
+		d->spec.connections = SLOT_MASK;
+	if (!d->spec.read_rate)
+		d->spec.read_rate = READ_RATE;
+	d->budget.limit = spec->budget_bytes ? spec->budget_bytes : BUDGET_BYTES;
+	d->free_slot = NO_SLOT;
+	for (unsigned int i = 0; i < LINKS; i++) {
+		struct link *l = &d->links[i];
+
+		l->door = d;
+		l->kind = i;
+		l->retry_ms = RETRY_FIRST_MS;
+		outbox_init(&l->outbox, LINK_BYTES, LINK_MESSAGES);
+	}
+	r = open_all(d, e);
+	if (r < 0) {
+		door_close(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+struct door *door_close(struct door *d)
+{
+	if (!d)
+		return NULL;
+	for (unsigned int i = 0; i < 2; i++)
+		acceptor_close(d->listeners[i].acceptor);
+	for (unsigned int i = 0; i < d->slots_used; i++)
+		if (d->slots[i].client)
+			client_end(d->slots[i].client);
+	for (unsigned int i = 0; i < LINKS; i++) {
+		loop_remove(d->links[i].retry);
+		peer_close(d->links[i].peer);
+		outbox_fini(&d->links[i].outbox);
+	}
+	loop_remove(d->tick);
+	fanout_close(d->fanout);
+	free(d->slots);
+	free(d);
+	return NULL;
+}
+
+void door_stats(const struct door *d, struct door_stats *ret)
+{
+	struct fanout_stats bus = {0};
+
+	*ret = d->stats;
+	ret->budget_refused = d->budget.refused;
+	ret->queued_bytes = d->held;
+	ret->has_gate = d->links[LINK_REQ].peer && peer_is_ready(d->links[LINK_REQ].peer);
+	for (unsigned int i = 0; i < 2; i++)
+		if (d->listeners[i].acceptor)
+			ret->stalls += acceptor_stalls(d->listeners[i].acceptor);
+	if (d->fanout)
+		fanout_stats(d->fanout, &bus);
+	ret->bus.subscribers = bus.subscribers;
+	ret->bus.published = bus.published;
+	ret->bus.dropped = bus.dropped;
+	ret->bus.hostile = bus.hostile;
+	ret->bus.refused = bus.refused;
+}
+
+void door_ports(const struct door *d, unsigned int ret[3])
+{
+	ret[0] = d->listeners[0].acceptor ? acceptor_port(d->listeners[0].acceptor) : 0;
+	ret[1] = d->fanout ? fanout_port(d->fanout) : 0;
+	ret[2] = d->listeners[1].acceptor ? acceptor_port(d->listeners[1].acceptor) : 0;
+}
