@@ -209,8 +209,8 @@ bool listen_holder(const struct listen_address *a, char *buf, size_t size)
 
 /* ---- opening ---- */
 
-/* The directory of an ipc path must shut out the rest of the world: connecting needs search
- * permission there, and Linux checks the socket's own mode besides. */
+/* The socket is 0660, and Linux honours that, so others cannot connect; but where they may write
+ * they could put a socket of their own in its place. */
 static int check_directory(const struct listen_address *a, struct err *e)
 {
 	char dir[sizeof(a->path)], *slash;
@@ -224,10 +224,10 @@ static int check_directory(const struct listen_address *a, struct err *e)
 	if (stat(dir, &st) < 0)
 		return err_set(e, -errno, "ipc://%s: directory %s: %s", a->path, dir,
 			       err_text(-errno));
-	if (st.st_mode & S_IRWXO)
+	if (st.st_mode & S_IWOTH)
 		return err_set(e, -EPERM,
 			       "ipc://%s: refused, directory %s (mode %04o) is open to "
-			       "other users and there is no TLS; chmod o-rwx it",
+			       "other users and there is no TLS; chmod o-w it",
 			       a->path, dir, st.st_mode & 07777);
 	return 0;
 }

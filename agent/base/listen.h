@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Addresses of sockets: "tcp://host:port", "host:port" and "ipc://path". Loopback only, or a path
- * in a directory that others cannot enter: without TLS nothing else may be listened on.
+ * Addresses of sockets: "tcp://host:port", "host:port" and "ipc://path". Loopback only, or a
+ * socket of mode 0660 in a directory where others cannot write: without TLS nothing else may be
+ * listened on.
  */
 #pragma once
 

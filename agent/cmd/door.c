@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Process door: the aggregator's public listeners, without nanomsg. One thread. */
+#include "bus/door.h"
+
+#include "base/log.h"
+#include "cmd/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#define REPORT_MS        10000
+#define SUBSCRIBERS_MOST 4096
+#define FDS_OWN          32 /* listeners, links, the loop */
+
+struct door_process {
+	struct loop *loop;
+	struct door *door;
+	struct door_stats said;
+};
+
+static void on_supervisor(void *data, int fd, unsigned int events)
+{
+	struct door_process *p = data;
+
+	(void)fd;
+	(void)events;
+	loop_stop(p->loop);
+}
+
+static void on_report(void *data)
+{
+	struct door_process *p = data;
+	struct door_stats s;
+
+	door_stats(p->door, &s);
+	if (s.hostile != p->said.hostile || s.refused != p->said.refused ||
+	    s.bus.hostile != p->said.bus.hostile || s.bus.refused != p->said.bus.refused ||
+	    s.budget_refused != p->said.budget_refused || s.stalls != p->said.stalls)
+		log_warning("door", "connections refused or cut off",
+			    "hostile=%lu too_many=%lu bus_hostile=%lu bus_too_many=%lu memory=%lu "
+			    "descriptors=%lu connections=%u",
+			    (unsigned long)(s.hostile - p->said.hostile),
+			    (unsigned long)(s.refused - p->said.refused),
+			    (unsigned long)(s.bus.hostile - p->said.bus.hostile),
+			    (unsigned long)(s.bus.refused - p->said.bus.refused),
+			    (unsigned long)(s.budget_refused - p->said.budget_refused),
+			    (unsigned long)(s.stalls - p->said.stalls), s.connections);
+	if (s.requests_dropped != p->said.requests_dropped ||
+	    s.replies_lost != p->said.replies_lost || s.bus.dropped != p->said.bus.dropped)
+		log_warning("door", "messages dropped",
+			    "requests=%lu replies=%lu published=%lu queued_bytes=%zu",
+			    (unsigned long)(s.requests_dropped - p->said.requests_dropped),
+			    (unsigned long)(s.replies_lost - p->said.replies_lost),
+			    (unsigned long)(s.bus.dropped - p->said.bus.dropped), s.queued_bytes);
+	if (s.has_gate != p->said.has_gate)
+		log_info("door", s.has_gate ? "the gate is here" : "the gate is away, not reading",
+			 "connects=%lu", (unsigned long)s.gate_connects);
+	p->said = s;
+}
+
+/* As many connections as there can be descriptors for. */
+static unsigned int raise_descriptors(unsigned int connections)
+{
+	struct rlimit limit;
+	rlim_t want = (rlim_t)connections + SUBSCRIBERS_MOST + FDS_OWN;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
+		return connections;
+	if (limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			getrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (limit.rlim_cur >= (rlim_t)connections + FDS_OWN)
+		return connections;
+	log_warning("door", "fewer descriptors than door.connections",
+		    "limit=%lu connections=%u do=\"raise LimitNOFILE\"",
+		    (unsigned long)limit.rlim_cur, connections);
+	return limit.rlim_cur > 2 * FDS_OWN ? (unsigned int)limit.rlim_cur - FDS_OWN : FDS_OWN;
+}
+
+static int door_process_open(struct door_process *p, struct daemon_context *ctx, struct err *e)
+{
+	const struct config *config = ctx->config;
+	char dir[160];
+	struct door_spec spec = {
+		.address = config->door_address,
+		.bus_address = config->door_bus_address,
+		.snapshot_address = config->door_snapshot_address,
+		.gate_dir = dir,
+		.connections = raise_descriptors((unsigned int)config->door_connections),
+		.subscribers = SUBSCRIBERS_MOST,
+	};
+	struct loop_watch *watch;
+	int r;
+
+	snprintf(dir, sizeof(dir), "%.140s/private", config->_runtime_dir);
+	r = loop_open(&p->loop);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", err_text(r));
+	r = door_open(p->loop, &spec, &p->door, e);
+	if (r < 0)
+		return r;
+	r = loop_add_fd(p->loop, ctx->supervisor_fd, LOOP_READ, on_supervisor, p, &watch);
+	if (r == 0)
+		r = loop_add_timer(p->loop, REPORT_MS, REPORT_MS, on_report, p, &watch);
+	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
+}
+
+int door_run(struct daemon_context *ctx)
+{
+	struct door_process p = {0};
+	struct err e = {0};
+	int r = door_process_open(&p, ctx, &e);
+
+	if (r < 0)
+		log_error("door", "cannot begin", "why=\"%s\"", e.text);
+	else
+		log_info("door", "listening", "requests=%s bus=%s snapshots=%s",
+			 ctx->config->door_address, ctx->config->door_bus_address,
+			 ctx->config->door_snapshot_address);
+	if (r == 0)
+		loop_run(p.loop);
+	door_close(p.door);
+	loop_close(p.loop);
+	if (r == -EINVAL || r == -EPERM)
+		return EXIT_USAGE;
+	return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}
