@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bit streams of the frame codec: most significant bit first. Internal to frame_*.c. Pure.
+ *
+ * Code of a value v with parameter k < 63: u = v >> k; c = number of significant bits of u (0 for
+ * 0); c zeros and a one; the c - 1 bits of u below its highest; the k low bits of v. With k = 63:
+ * 7 bits with the number of significant bits of v, then those below the highest.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_BITS_K_LENGTH 63u
+#define FRAME_BITS_K_MOST   40u
+#define FRAME_BITS_K_BITS   6u
+#define FRAME_BITS_K_COUNT  5u /* parameter of a section's first value, its number of items */
+
+struct frame_bits_writer {
+	uint8_t *data;
+	size_t size, cap;
+	unsigned int used; /* bits of the last byte */
+	bool failed;       /* no memory */
+};
+
+void frame_bits_reset(struct frame_bits_writer *w);
+void frame_bits_fini(struct frame_bits_writer *w);
+void frame_bits_put(struct frame_bits_writer *w, uint64_t value, unsigned int bits);
+void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k);
+
+/* Collects what values cost under each parameter; frame_bits_best() is the cheapest. */
+struct frame_bits_cost {
+	uint64_t bits[FRAME_BITS_K_MOST + 1];
+	uint64_t length_bits;
+};
+
+void frame_bits_cost_add(struct frame_bits_cost *cost, uint64_t v);
+unsigned int frame_bits_best(const struct frame_bits_cost *cost);
+
+struct frame_bits_reader {
+	const uint8_t *data;
+	uint64_t bits, at; /* length and position in bits */
+	bool failed;       /* read beyond the end, or no valid code */
+};
+
+void frame_bits_open(struct frame_bits_reader *r, const uint8_t *data, size_t size);
+uint64_t frame_bits_get(struct frame_bits_reader *r, unsigned int bits);
+uint64_t frame_bits_get_code(struct frame_bits_reader *r, unsigned int k);
+/* A parameter; fails the reader when it is none. */
+unsigned int frame_bits_get_k(struct frame_bits_reader *r);
+/* Less than a byte is left and it is zero. */
+bool frame_bits_is_done(const struct frame_bits_reader *r);

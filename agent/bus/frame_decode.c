@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decoder of frames: takes hostile bytes. Runs in the aggregator's core and in tools. Pure. */
+#include "bus/frame.h"
+
+#include "base/cleanup.h"
+#include "base/crc32c.h"
+#include "bus/frame_bits.h"
+#include "bus/frame_budget.h"
+#include "bus/frame_name.h"
+#include "tidegate.pb-c.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#define FRAME_BUDGET_BYTES (8u * FRAME_PLAIN_MAX)
+
+struct decoded {
+	struct frame frame; /* first: what the caller holds */
+	struct frame_budget budget;
+};
+
+struct frame *frame_free(struct frame *f)
+{
+	struct decoded *d = (struct decoded *)f;
+
+	if (!d)
+		return NULL;
+	frame_budget_fini(&d->budget);
+	free(d);
+	return NULL;
+}
+
+static void decoded_free(struct decoded **d)
+{
+	if (*d)
+		frame_free(&(*d)->frame);
+}
+
+/* Why an allocation from the budget failed. */
+static int budget_error(const struct frame_budget *b, struct err *e)
+{
+	if (b->is_failed)
+		return err_set(e, -ENOMEM, "frame: out of memory");
+	return err_set(e, -E2BIG, "frame: needs more than %u bytes of memory", FRAME_BUDGET_BYTES);
+}
+
+static int damaged(struct err *e, const char *what)
+{
+	return err_set(e, -EBADMSG, "frame: damaged: %s", what);
+}
+
+/* One context a thread, kept: making one costs more than a small frame. */
+static ZSTD_DCtx *zstd_context(void)
+{
+	static _Thread_local ZSTD_DCtx *context;
+
+	if (!context)
+		context = ZSTD_createDCtx();
+	return context;
+}
+
+static int decompress(struct frame_budget *b, const uint8_t *data, size_t size,
+		      const uint8_t **ret_data, size_t *ret_size, struct err *e)
+{
+	unsigned long long plain = ZSTD_getFrameContentSize(data, size);
+	ZSTD_DCtx *context;
+	uint8_t *out;
+	size_t n;
+
+	if (plain == ZSTD_CONTENTSIZE_ERROR || plain == ZSTD_CONTENTSIZE_UNKNOWN)
+		return damaged(e, "no zstd frame with its size");
+	if (plain > FRAME_PLAIN_MAX)
+		return err_set(e, -E2BIG, "frame: %llu bytes unpacked, %u are allowed", plain,
+			       FRAME_PLAIN_MAX);
+	if (ZSTD_getDictID_fromFrame(data, size))
+		return err_set(e, -ENOKEY, "frame: needs zstd dictionary %u",
+			       ZSTD_getDictID_fromFrame(data, size));
+	out = frame_budget_array(b, (size_t)plain, 1);
+	if (!out)
+		return budget_error(b, e);
+	context = zstd_context();
+	if (!context)
+		return err_set(e, -ENOMEM, "frame: out of memory");
+	n = ZSTD_decompressDCtx(context, out, (size_t)plain, data, size);
+	if (ZSTD_isError(n))
+		return damaged(e, ZSTD_getErrorName(n));
+	if (n != plain)
+		return damaged(e, "zstd frame is shorter than it says");
+	*ret_data = out;
+	*ret_size = n;
+	return 0;
+}
+
+static int unseal(struct frame_budget *b, const uint8_t *data, size_t size,
+		  const uint8_t **ret_data, size_t *ret_size, struct err *e)
+{
+	uint32_t crc;
+
+	if (size > FRAME_SEALED_MAX)
+		return err_set(e, -E2BIG, "frame: %zu bytes, %u are allowed", size,
+			       FRAME_SEALED_MAX);
+	if (size < FRAME_SEAL_BYTES)
+		return damaged(e, "too short");
+	if (data[0] & ~(FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY))
+		return damaged(e, "unknown flags");
+	crc = (uint32_t)data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
+	      (uint32_t)data[4] << 24;
+	if (crc32c(0, data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES) != crc)
+		return damaged(e, "checksum");
+	if (data[0] & FRAME_FLAG_DICTIONARY)
+		return err_set(e, -ENOKEY, "frame: packed with a dictionary that is not here");
+	data += FRAME_SEAL_BYTES;
+	size -= FRAME_SEAL_BYTES;
+	if (data[-(int)FRAME_SEAL_BYTES] & FRAME_FLAG_ZSTD)
+		return decompress(b, data, size, ret_data, ret_size, e);
+	*ret_data = data;
+	*ret_size = size;
+	return 0;
+}
+
+/* Reads how many items a section has; each needs at least min_bits. */
+static int section_open(struct frame_bits_reader *r, const ProtobufCBinaryData *section,
+			unsigned int min_bits, size_t *ret_n, struct err *e)
+{
+	uint64_t n;
+
+	frame_bits_open(r, section->data, section->len);
+	*ret_n = 0;
+	if (!section->len)
+		return 0;
+	n = frame_bits_get_code(r, FRAME_BITS_K_COUNT);
+	if (r->failed || !n || n > (r->bits - r->at) / min_bits)
+		return damaged(e, "number of items");
+	if (n > FRAME_SERIES_MAX)
+		return err_set(e, -E2BIG, "frame: %llu series in a section, %u are allowed",
+			       (unsigned long long)n, FRAME_SERIES_MAX);
+	*ret_n = (size_t)n;
+	return 0;
+}
+
+/* Next id of an ascending list; 0 when it is damaged. */
+static uint32_t next_id(struct frame_bits_reader *r, uint32_t prev, unsigned int k)
+{
+	uint64_t gap = frame_bits_get_code(r, k);
+
+	if (gap >= FRAME_ID_MAX - prev)
+		r->failed = true;
+	return r->failed ? 0 : prev + 1 + (uint32_t)gap;
+}
+
+static int read_counters(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
+{
+	struct frame_bits_reader r;
+	unsigned int k_gap, k_value;
+	uint32_t id = 0;
+	size_t n;
+	int rc = section_open(&r, section, 2, &n, e);
+
+	if (rc < 0 || !n)
+		return rc;
+	d->frame.counters = frame_budget_array(&d->budget, n, sizeof(struct frame_counter));
+	if (!d->frame.counters)
+		return budget_error(&d->budget, e);
+	k_gap = frame_bits_get_k(&r);
+	k_value = frame_bits_get_k(&r);
+	for (size_t i = 0; i < n && !r.failed; i++) {
+		id = next_id(&r, id, k_gap);
+		d->frame.counters[i] = (struct frame_counter){
+			.id = id,
+			.value = frame_bits_get_code(&r, k_value),
+		};
+	}
+	if (!frame_bits_is_done(&r))
+		return damaged(e, "counters");
+	d->frame.counter_count = n;
+	return 0;
+}
+
+static double read_gauge(struct frame_bits_reader *r, unsigned int k)
+{
+	uint64_t bits;
+	unsigned int zeros;
+	double v;
+
+	if (!frame_bits_get(r, 1)) {
+		bits = frame_bits_get_code(r, k);
+		if (bits >> 54)
+			r->failed = true;
+		return (double)(int64_t)(bits >> 1 ^ (~(bits & 1) + 1));
+	}
+	zeros = (unsigned int)frame_bits_get(r, 6);
+	bits = frame_bits_get(r, 64 - zeros) << zeros;
+	memcpy(&v, &bits, sizeof(v));
+	return v;
+}
+
+static int read_gauges(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
+{
+	struct frame_bits_reader r;
+	unsigned int k_gap, k_value;
+	uint32_t id = 0;
+	size_t n;
+	int rc = section_open(&r, section, 3, &n, e);
+
+	if (rc < 0 || !n)
+		return rc;
+	d->frame.gauges = frame_budget_array(&d->budget, n, sizeof(struct frame_gauge));
+	if (!d->frame.gauges)
+		return budget_error(&d->budget, e);
+	k_gap = frame_bits_get_k(&r);
+	k_value = frame_bits_get_k(&r);
+	for (size_t i = 0; i < n && !r.failed; i++) {
+		id = next_id(&r, id, k_gap);
+		d->frame.gauges[i] = (struct frame_gauge){
+			.id = id,
+			.value = read_gauge(&r, k_value),
+		};
+	}
+	if (!frame_bits_is_done(&r))
+		return damaged(e, "gauges");
+	d->frame.gauge_count = n;
+	return 0;
+}
+
+static int read_cells(struct decoded *d, struct frame_bits_reader *r, unsigned int k_cell,
+		      unsigned int k_count, struct frame_histogram *h, struct err *e)
+{
+	uint16_t *cells = frame_budget_array(&d->budget, h->count, sizeof(*cells));
+	uint64_t *counts = frame_budget_array(&d->budget, h->count, sizeof(*counts));
+	uint64_t next = 0, gap;
+
+	if (!cells || !counts)
+		return budget_error(&d->budget, e);
+	for (uint32_t i = 0; i < h->count; i++) {
+		gap = frame_bits_get_code(r, k_cell);
+		if (r->failed || gap >= HIST_CELLS - next)
+			return damaged(e, "histogram cell");
+		cells[i] = (uint16_t)(next + gap);
+		next += gap + 1;
+		counts[i] = frame_bits_get_code(r, k_count);
+	}
+	h->cells = cells;
+	h->counts = counts;
+	return 0;
+}
+
+static int read_histograms(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
+{
+	struct frame_bits_reader r;
+	unsigned int k_gap, k_length, k_cell, k_count;
+	uint32_t id = 0;
+	size_t n;
+	int rc = section_open(&r, section, 2, &n, e);
+
+	if (rc < 0 || !n)
+		return rc;
+	d->frame.histograms = frame_budget_array(&d->budget, n, sizeof(struct frame_histogram));
+	if (!d->frame.histograms)
+		return budget_error(&d->budget, e);
+	k_gap = frame_bits_get_k(&r);
+	k_length = frame_bits_get_k(&r);
+	k_cell = frame_bits_get_k(&r);
+	k_count = frame_bits_get_k(&r);
+	for (size_t i = 0; i < n && !r.failed; i++) {
+		struct frame_histogram *h = &d->frame.histograms[i];
+		uint64_t length;
+
+		id = next_id(&r, id, k_gap);
+		length = frame_bits_get_code(&r, k_length);
+		if (r.failed || length > HIST_CELLS)
+			return damaged(e, "histogram length");
+		*h = (struct frame_histogram){.id = id, .count = (uint32_t)length};
+		rc = read_cells(d, &r, k_cell, k_count, h, e);
+		if (rc < 0)
+			return rc;
+	}
+	if (!frame_bits_is_done(&r))
+		return damaged(e, "histograms");
+	d->frame.histogram_count = n;
+	return 0;
+}
+
+static int read_absent(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
+{
+	struct frame_bits_reader r;
+	unsigned int k_gap;
+	uint32_t id = 0;
+	size_t n;
+	int rc = section_open(&r, section, 1, &n, e);
+
+	if (rc < 0 || !n)
+		return rc;
+	d->frame.absent = frame_budget_array(&d->budget, n, sizeof(uint32_t));
+	if (!d->frame.absent)
+		return budget_error(&d->budget, e);
+	k_gap = frame_bits_get_k(&r);
+	for (size_t i = 0; i < n && !r.failed; i++)
+		d->frame.absent[i] = id = next_id(&r, id, k_gap);
+	if (!frame_bits_is_done(&r))
+		return damaged(e, "absent series");
+	d->frame.absent_count = n;
+	return 0;
+}
+
+static const char *text(const char *s)
+{
+	return s ? s : "";
+}
+
+static int read_definition(struct frame_definition *def, const struct frame_definition *before,
+			   const Tidegate__SeriesDef *m, struct err *e)
+{
+	size_t n = (size_t)m->shared + m->n_labels;
+	uint32_t prev = before ? before->id : 0;
+
+	if (m->id == 0 || m->id > FRAME_ID_MAX - prev)
+		return damaged(e, "id of a definition");
+	if (m->kind > METRIC_HISTOGRAM || m->merge > METRIC_LAST || m->scope > METRIC_AGENT)
+		return damaged(e, "kind of a definition");
+	if (n % 2 || n > 2 * SEGMENT_LABELS_MAX ||
+	    m->shared > (before ? 2 * before->label_count : 0))
+		return damaged(e, "labels of a definition");
+	*def = (struct frame_definition){
+		.id = prev + m->id,
+		.metric = *text(m->metric) ? m->metric
+			  : before         ? before->metric
+					   : "",
+		.unit = text(m->unit),
+		.help = text(m->help),
+		.kind = m->kind,
+		.merge = m->merge,
+		.scope = m->scope,
+		.label_count = (unsigned int)(n / 2),
+	};
+	for (size_t i = 0; i < n; i++) {
+		const char *s = i >= m->shared ? text(m->labels[i - m->shared])
+				: i % 2        ? before->labels[i / 2].value
+					       : before->labels[i / 2].key;
+
+		if (i % 2)
+			def->labels[i / 2].value = s;
+		else
+			def->labels[i / 2].key = s;
+	}
+	if (!frame_name_is_valid(def->metric, FRAME_NAME_MAX) ||
+	    !frame_text_fits(def->unit, FRAME_UNIT_MAX) ||
+	    !frame_text_fits(def->help, FRAME_HELP_MAX))
+		return damaged(e, "name of a definition");
+	for (unsigned int i = 0; i < def->label_count; i++)
+		if (!frame_name_is_valid(def->labels[i].key, FRAME_NAME_MAX) ||
+		    !frame_text_fits(def->labels[i].value, FRAME_LABEL_MAX))
+			return damaged(e, "label of a definition");
+	return 0;
+}
+
+static int read_definitions(struct decoded *d, const Tidegate__Frame *m, struct err *e)
+{
+	struct frame_definition *defs;
+	int r;
+
+	if (!m->n_defs)
+		return 0;
+	if (m->n_defs > FRAME_SERIES_MAX)
+		return err_set(e, -E2BIG, "frame: %zu definitions, %u are allowed", m->n_defs,
+			       FRAME_SERIES_MAX);
+	defs = frame_budget_array(&d->budget, m->n_defs, sizeof(*defs));
+	if (!defs)
+		return budget_error(&d->budget, e);
+	for (size_t i = 0; i < m->n_defs; i++) {
+		r = read_definition(&defs[i], i ? &defs[i - 1] : NULL, m->defs[i], e);
+		if (r < 0)
+			return r;
+	}
+	d->frame.definitions = defs;
+	d->frame.definition_count = m->n_defs;
+	return 0;
+}
+
+/* No value may contradict a definition of the same frame: both ascend by id. */
+static int check_kinds(const struct frame *f, struct err *e)
+{
+	size_t c = 0, g = 0, h = 0;
+
+	for (size_t i = 0; i < f->definition_count; i++) {
+		const struct frame_definition *def = &f->definitions[i];
+
+		while (c < f->counter_count && f->counters[c].id < def->id)
+			c++;
+		while (g < f->gauge_count && f->gauges[g].id < def->id)
+			g++;
+		while (h < f->histogram_count && f->histograms[h].id < def->id)
+			h++;
+		if ((c < f->counter_count && f->counters[c].id == def->id &&
+		     def->kind != METRIC_COUNTER) ||
+		    (g < f->gauge_count && f->gauges[g].id == def->id &&
+		     def->kind != METRIC_GAUGE) ||
+		    (h < f->histogram_count && f->histograms[h].id == def->id &&
+		     def->kind != METRIC_HISTOGRAM))
+			return damaged(e, "a value of another kind than its definition");
+	}
+	return 0;
+}
+
+static int read_events(struct decoded *d, const Tidegate__Frame *m, struct err *e)
+{
+	struct frame_event *events;
+
+	if (!m->n_events)
+		return 0;
+	if (m->n_events > FRAME_EVENTS_MAX)
+		return err_set(e, -E2BIG, "frame: %zu events, %u are allowed", m->n_events,
+			       FRAME_EVENTS_MAX);
+	events = frame_budget_array(&d->budget, m->n_events, sizeof(*events));
+	if (!events)
+		return budget_error(&d->budget, e);
+	for (size_t i = 0; i < m->n_events; i++) {
+		const Tidegate__Event *event = m->events[i];
+
+		events[i] = (struct frame_event){
+			.id = event->id,
+			.time_ms = event->time_ms,
+			.kind = text(event->kind),
+			.gateway = text(event->gateway),
+			.json = text(event->json),
+		};
+		if (!*events[i].kind || !frame_text_fits(events[i].kind, FRAME_KIND_MAX) ||
+		    !frame_text_fits(events[i].gateway, FRAME_GATEWAY_MAX) ||
+		    !frame_text_fits(events[i].json, FRAME_JSON_MAX))
+			return damaged(e, "an event");
+	}
+	d->frame.events = events;
+	d->frame.event_count = m->n_events;
+	return 0;
+}
+
+static int read_frame(struct decoded *d, const Tidegate__Frame *m, struct err *e)
+{
+	int r;
+
+	if (!m->sequence || m->sequence == UINT64_MAX)
+		return damaged(e, "sequence");
+	if (m->series > FRAME_SERIES_MAX)
+		return err_set(e, -E2BIG, "frame: %u series, %u are allowed", m->series,
+			       FRAME_SERIES_MAX);
+	d->frame.sequence = m->sequence;
+	d->frame.time_ms = m->time_ms;
+	d->frame.interval_ms = m->interval_ms ? m->interval_ms : 1000;
+	d->frame.series = m->series;
+	d->frame.is_key = m->key;
+	d->frame.events_dropped = m->events_dropped;
+	if ((r = read_definitions(d, m, e)) < 0 || (r = read_counters(d, &m->counters, e)) < 0 ||
+	    (r = read_gauges(d, &m->gauges, e)) < 0 ||
+	    (r = read_histograms(d, &m->histograms, e)) < 0 ||
+	    (r = read_absent(d, &m->absent, e)) < 0 || (r = read_events(d, m, e)) < 0)
+		return r;
+	return check_kinds(&d->frame, e);
+}
+
+int frame_decode(const uint8_t *data, size_t size, struct frame **ret, struct err *e)
+{
+	_cleanup_(decoded_free) struct decoded *d = calloc(1, sizeof(*d));
+	Tidegate__Frame *m;
+	int r;
+
+	if (!d)
+		return err_set(e, -ENOMEM, "frame: out of memory");
+	frame_budget_init(&d->budget, FRAME_BUDGET_BYTES);
+	r = unseal(&d->budget, data, size, &data, &size, e);
+	if (r < 0)
+		return r;
+	m = tidegate__frame__unpack(&d->budget.allocator, size, data);
+	if (!m && (d->budget.is_spent || d->budget.is_failed))
+		return budget_error(&d->budget, e);
+	if (!m)
+		return damaged(e, "no Frame message");
+	r = read_frame(d, m, e);
+	if (r < 0)
+		return r;
+	*ret = &TAKE_PTR(d)->frame;
+	return 0;
+}
+
+int frame_peek(const uint8_t *data, size_t size, uint64_t *ret_sequence, bool *ret_is_key)
+{
+	struct frame *f;
+	int r = frame_decode(data, size, &f, NULL);
+
+	if (r < 0)
+		return r;
+	*ret_sequence = f->sequence;
+	*ret_is_key = f->is_key;
+	frame_free(f);
+	return 0;
+}
