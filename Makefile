@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 
 VERSION := 0.1.0
 CC := gcc
-CLANG := clang-14
+CLANG := $(or $(shell command -v clang-14 2>/dev/null),clang)
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
 PREFIX ?= /usr
 DESTDIR ?=
@@ -45,6 +45,25 @@ LIB := $(B)/libtidegate.a
 .PHONY: all
 all: $(B)/tidegate
 
+# One clear line instead of the first of many errors.
+$(B)/.tools:
+	@mkdir -p $(@D)
+	@for t in $(CC) $(CLANG) $(BPFTOOL) protoc-c pkg-config; do command -v $$t >/dev/null || \
+		{ echo "$$t is missing: run \`make deps\` as root" >&2; exit 1; }; done
+	@for p in $(PKGS); do pkg-config --exists $$p || \
+		{ echo "the library $$p is missing: run \`make deps\` as root" >&2; exit 1; }; done
+	@touch $@
+
+# ---- what a distribution must bring: packaging/deps says what and why ------------------------
+# $(B)/.deps-check is what make check needs, .deps-demo what make demo does; instant when present.
+.PHONY: deps
+deps: $(B)/.deps-all
+$(B)/.deps-%: packaging/deps packaging/install-deps
+	$(call say,DEPS,$*)
+	@mkdir -p $(@D)
+	$(Q)packaging/install-deps $(if $(filter all,$*),,build run $*)
+	@touch $@
+
 $(B)/tidegate: $(B)/obj/agent/main.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(B)/obj/agent/main.o $(LIB) $(PKG_LIBS) -lm
@@ -58,6 +77,18 @@ $(B)/obj/%.o: %.c | $(GEN_HEADERS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# What version tells; fixed by the commit and the installed libraries, not by time or place.
+$(B)/.describe: FORCE
+	@mkdir -p $(@D)
+	@d=$$(git describe --always --dirty --tags 2>/dev/null || echo release); \
+	[ "$$d" = "$$(cat $@ 2>/dev/null)" ] || echo "$$d" >$@
+LIBRARIES = $(foreach p,$(PKGS),$(p)-$(shell pkg-config --modversion $(p)))
+$(B)/obj/agent/cmd/version.o: $(B)/.describe
+$(B)/obj/agent/cmd/version.o: ALL_CFLAGS += -DTIDEGATE_BUILD='"$(shell cat $(B)/.describe)"' \
+	-DTIDEGATE_LIBRARIES='"$(LIBRARIES)"'
+.PHONY: FORCE
+FORCE:
+
 # Generated code is not ours to warn about.
 $(B)/obj/gen/%.o: $(B)/gen/%.c
 	$(call say,CC,$<)
@@ -69,6 +100,8 @@ $(B)/gen/tidegate.pb-c.c: proto/tidegate.proto
 	$(call say,PROTO,$<)
 	@mkdir -p $(@D)
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
+
+$(OBJS) $(B)/gen/tidegate.pb-c.c $(BPF_OBJS): | $(B)/.tools
 
 # ---- BPF: CO-RE against bpf/kernel.h, one linked object, one skeleton ------------------------
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_x86 -Ibpf -Iproto -Wall -Werror \
@@ -103,6 +136,45 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 PROVE := prove --timer --failures $(if $(V),-v)
 export BUILD := $(CURDIR)/$(B)
 
+LUA_TESTS := $(sort $(wildcard tests/lua/*.t tests/lua/*.lua))
+BPF_BINS := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%.t,$(sort $(wildcard tests/bpf/*.c)))
+BPF_TESTS := $(BPF_BINS) $(sort $(wildcard tests/bpf/*.t))
+FLOW_TESTS := $(sort $(wildcard tests/flow/*.t))
+VM_TESTS := $(sort $(wildcard tests/vm/*.t))
+LINT_TESTS := $(addprefix tests/lint/,layers shape spdx commits format shell lua)
+
+$(B)/tests/bpf/%.t: tests/bpf/%.c $(LIB)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lcmocka -lm
+
+# Packages come first, in a make of their own: this one has looked for tools before they were there.
+.PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
+check: $(B)/.deps-check
+	+$(Q)$(MAKE) --no-print-directory check-all
+check-all: all $(UNIT_BINS) $(BPF_BINS)
+	$(Q)tests/run $(LINT_TESTS) $(UNIT_BINS) $(LUA_TESTS) $(BPF_TESTS) $(FLOW_TESTS) $(VM_TESTS)
+check-unit: $(UNIT_BINS)
+	$(Q)tests/run $(UNIT_BINS)
+check-lua: all
+	$(Q)tests/run $(LUA_TESTS)
+check-bpf: all $(BPF_BINS)
+	$(Q)tests/run $(BPF_TESTS)
+check-flow: all
+	$(Q)tests/run $(FLOW_TESTS)
+check-vm: all
+	$(Q)tests/run $(VM_TESTS)
+
+# ---- lint: the fast part is in check; analyze is the slow one ---------------------------------
+.PHONY: lint analyze format
+lint: $(GEN_HEADERS)
+	$(Q)tests/run $(LINT_TESTS) tests/lint/cppcheck tests/lint/tidy
+lint analyze: export TIDEGATE_LINT_CFLAGS = $(ALL_CFLAGS)
+analyze: $(GEN_HEADERS)
+	$(Q)tests/run tests/lint/analyze
+format:
+	$(Q)tests/lint/format --write
+
 # ---- fuzzing: tests/fuzz/NAME.c is one libFuzzer entry over the whole library, built with clang
 # and sanitizers; seeds lie in tests/fuzz/seeds/NAME/. FUZZ="segment frame" picks some.
 FUZZ ?= $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
@@ -135,6 +207,44 @@ fuzz: $(FUZZ_BINS)
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) $(PROVE) --exec tests/fuzz/run $(FUZZ_BINS)
 
 -include $(FUZZ_OBJS:.o=.d)
+
+# ---- install ----------------------------------------------------------------------------------
+MAN_PAGES := $(B)/man/tidegate.8
+$(B)/man/%: packaging/man/%.in $(B)/tidegate
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(B)/tidegate config --man >$@.options
+	$(Q)sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd;}' $< >$@
+	@rm -f $@.options
+
+.PHONY: install
+install: all $(MAN_PAGES)
+	install -D -m 755 $(B)/tidegate $(DESTDIR)$(PREFIX)/bin/tidegate
+	install -d $(DESTDIR)/etc/tidegate/hooks.d
+	for f in $$(find lua -name '*.lua' 2>/dev/null); do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/tidegate/$$f || exit 1; done
+	for f in $$(find packaging/systemd -type f ! -name '*.md' 2>/dev/null); do \
+		install -D -m 644 $$f $(DESTDIR)/usr/lib/systemd/system/$${f##*/} || exit 1; done
+	install -D -m 644 $(B)/man/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
+	install -D -m 644 packaging/completions/tidegate.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tidegate
+
+.PHONY: help
+help:
+	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
+
+#: make                 builds build/tidegate
+#: make deps            installs what packaging/deps names (root)
+#: make demo            shows it all on a real gateway; KEEP=1 leaves it running
+#: make check           installs what is missing, builds, runs all tests and counts them
+#: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
+#: make bench           measures the budgets, writes build/bench.json
+#: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
+#: make lint            all linters; make analyze: gcc -fanalyzer (slow)
+#: make format          clang-format on all C files
+#: make install         into DESTDIR, PREFIX (/usr)
+#: make clean           removes build/
+#: V=1 shows commands; CC=clang-14; SANITIZE=address,undefined or thread builds beside the rest
 
 .PHONY: clean
 clean:
