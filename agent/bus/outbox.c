@@ -87,7 +87,7 @@ int outbox_push(struct outbox *o, struct parcel *p)
 	int r;
 
 	/* An empty queue takes any message, so that no limit can be too small for one. */
-	if (o->count && (o->count >= o->most || p->size > o->limit - o->bytes))
+	if (o->count && (o->count >= o->most || o->bytes + p->size > o->limit))
 		return -ENOBUFS;
 	if (o->count == o->cap) {
 		r = ring_grow(o);
