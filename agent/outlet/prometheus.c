@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Renders series as Prometheus text or OpenMetrics. Owns nothing beyond one call. Used by the
+ * courier, the aggregator's core and `tidegate metrics`.
+ *
+ * Two passes: the first finds the family of each series, the second prints family after family; so
+ * memory is a few words a series, whatever order they come in.
+ */
+#include "outlet/prometheus.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SERIES_MAX     (1u << 24)
+#define LABELS_MAX     64
+#define NAME_BYTES_MAX 255
+#define NO_FAMILY      UINT32_MAX
+
+struct family {
+	char *name; /* without _total in OpenMetrics */
+	uint64_t hash;
+	enum metric_kind kind;
+	uint32_t series, first;
+};
+
+struct render {
+	const struct prometheus_source *sources;
+	size_t source_count;
+	enum prometheus_format format;
+	struct strbuf *out;
+	struct family *families;
+	uint32_t family_count, family_places;
+	uint32_t *family_index; /* open addressing: family + 1 */
+	uint32_t family_mask;
+	uint64_t *seen; /* open addressing: hash of name and labels, 0 empty */
+	size_t seen_mask;
+	uint32_t *family_of; /* by series */
+	uint32_t *order;     /* series, family after family */
+};
+
+static void render_fini(struct render *r)
+{
+	for (uint32_t i = 0; i < r->family_count; i++)
+		free(r->families[i].name);
+	free(r->families);
+	free(r->family_index);
+	free(r->seen);
+	free(r->family_of);
+	free(r->order);
+}
+
+/* ---- what may be printed ---- */
+
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+static bool name_is_valid(const char *s, bool may_have_colon)
+{
+	size_t n = 0;
+
+	for (; s[n]; n++) {
+		bool is_digit = s[n] >= '0' && s[n] <= '9';
+
+		if (!is_letter(s[n]) && !(is_digit && n) && !(s[n] == ':' && may_have_colon))
+			return false;
+		if (n == NAME_BYTES_MAX)
+			return false;
+	}
+	return n;
+}
+
+static bool series_is_valid(const struct prometheus_series *s)
+{
+	if (!name_is_valid(s->name, true) || s->label_count > LABELS_MAX)
+		return false;
+	for (size_t i = 0; i < s->label_count; i++) {
+		const char *key = s->labels[i].key;
+
+		if (!name_is_valid(key, false) || str_starts(key, "__"))
+			return false;
+		if (s->kind == METRIC_HISTOGRAM && str_equal(key, "le"))
+			return false;
+		for (size_t j = 0; j < i; j++)
+			if (str_equal(key, s->labels[j].key))
+				return false;
+	}
+	return true;
+}
+
+/* Length of the UTF-8 sequence at s, 0 when there is none (overlong, surrogate, cut). */
+static size_t utf8_length(const unsigned char *s)
+{
+	uint32_t c = s[0];
+	size_t n;
+
+	if (c < 0x80)
+		return 1;
+	if (c >= 0xc2 && c <= 0xdf)
+		n = 2;
+	else if (c >= 0xe0 && c <= 0xef)
+		n = 3;
+	else if (c >= 0xf0 && c <= 0xf4)
+		n = 4;
+	else
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) ||
+	    (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+/* One byte that is no UTF-8 would make Prometheus refuse the whole scrape. */
+static void put_escaped(struct strbuf *out, const char *s, bool escapes_quote)
+{
+	const char *from = s;
+
+	while (*s) {
+		size_t n = utf8_length((const unsigned char *)s);
+		const char *instead = NULL;
+
+		if (!n)
+			instead = "\xef\xbf\xbd";
+		else if (*s == '\\')
+			instead = "\\\\";
+		else if (*s == '\n')
+			instead = "\\n";
+		else if (*s == '"' && escapes_quote)
+			instead = "\\\"";
+		if (!instead) {
+			s += n;
+			continue;
+		}
+		strbuf_add(out, from, (size_t)(s - from));
+		strbuf_puts(out, instead);
+		from = ++s;
+	}
+	strbuf_add(out, from, (size_t)(s - from));
+}
+
+/* ---- numbers ---- */
+
+static void put_u64(struct strbuf *out, uint64_t v)
+{
+	char text[20];
+	size_t at = sizeof(text);
+
+	do
+		text[--at] = (char)('0' + v % 10);
+	while (v /= 10);
+	strbuf_add(out, text + at, sizeof(text) - at);
+}
+
+/* Exact, as a decimal fraction without trailing zeroes. */
+static void put_ns_as_seconds(struct strbuf *out, uint64_t ns)
+{
+	char text[9];
+	size_t n = sizeof(text);
+	uint64_t rest = ns % 1000000000;
+
+	put_u64(out, ns / 1000000000);
+	if (!rest)
+		return;
+	for (size_t i = sizeof(text); i--; rest /= 10)
+		text[i] = (char)('0' + rest % 10);
+	while (text[n - 1] == '0')
+		n--;
+	strbuf_puts(out, ".");
+	strbuf_add(out, text, n);
+}
+
+static void put_double(struct strbuf *out, double v)
+{
+	char text[40];
+
+	if (isnan(v)) {
+		strbuf_puts(out, "NaN");
+	} else if (isinf(v)) {
+		strbuf_puts(out, v > 0 ? "+Inf" : "-Inf");
+	} else {
+		/* The shortest of the two that reads back as the same number. */
+		snprintf(text, sizeof(text), "%.15g", v);
+		if (strtod(text, NULL) != v)
+			snprintf(text, sizeof(text), "%.17g", v);
+		strbuf_puts(out, text);
+	}
+}
+
+/* ---- first pass: families ---- */
+
+static uint64_t hash_string(uint64_t x, const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x = (x ^ (unsigned char)s[i]) * 1099511628211ULL;
+	return (x ^ 0xff) * 1099511628211ULL;
+}
+
+static size_t family_name_length(const struct render *r, const struct prometheus_series *s)
+{
+	size_t n = strlen(s->name);
+
+	if (r->format == PROMETHEUS_OPENMETRICS && s->kind == METRIC_COUNTER && n > 6 &&
+	    str_ends(s->name, "_total"))
+		n -= 6;
+	return n;
+}
+
+static int families_grow(struct render *r)
+{
+	uint32_t places = r->family_places ? r->family_places * 2 : 64;
+	struct family *families = realloc(r->families, places * sizeof(*families));
+	uint32_t *index;
+
+	if (!families)
+		return -ENOMEM;
+	r->families = families;
+	index = calloc(places * 2, sizeof(*index));
+	if (!index)
+		return -ENOMEM;
+	free(r->family_index);
+	r->family_index = index;
+	r->family_places = places;
+	r->family_mask = places * 2 - 1;
+	for (uint32_t i = 0; i < r->family_count; i++) {
+		uint32_t at = (uint32_t)r->families[i].hash & r->family_mask;
+
+		while (index[at])
+			at = (at + 1) & r->family_mask;
+		index[at] = i + 1;
+	}
+	return 0;
+}
+
+static int family_find(struct render *r, const struct prometheus_series *s, uint32_t *ret)
+{
+	size_t n = family_name_length(r, s);
+	uint64_t hash = hash_string(14695981039346656037ULL, s->name, n);
+	struct family *f;
+	uint32_t at;
+
+	if (r->family_count == r->family_places && families_grow(r) < 0)
+		return -ENOMEM;
+	for (at = (uint32_t)hash & r->family_mask; r->family_index[at];
+	     at = (at + 1) & r->family_mask) {
+		f = &r->families[r->family_index[at] - 1];
+		if (f->hash == hash && strlen(f->name) == n && memcmp(f->name, s->name, n) == 0) {
+			*ret = r->family_index[at] - 1;
+			return 0;
+		}
+	}
+	f = &r->families[r->family_count];
+	*f = (struct family){.name = strndup(s->name, n), .hash = hash, .kind = s->kind};
+	if (!f->name)
+		return -ENOMEM;
+	*ret = r->family_count++;
+	r->family_index[at] = *ret + 1;
+	return 0;
+}
+
+/* Whether these labels are in the family already; two equal lines would fail a scrape. */
+static bool series_is_repeated(struct render *r, uint64_t family_hash,
+			       const struct prometheus_series *s)
+{
+	uint64_t hash = family_hash;
+	size_t at;
+
+	for (size_t i = 0; i < s->label_count; i++) {
+		hash = hash_string(hash, s->labels[i].key, strlen(s->labels[i].key));
+		hash = hash_string(hash, s->labels[i].value, strlen(s->labels[i].value));
+	}
+	hash |= !hash;
+	for (at = hash & r->seen_mask; r->seen[at]; at = (at + 1) & r->seen_mask)
+		if (r->seen[at] == hash)
+			return true;
+	r->seen[at] = hash;
+	return false;
+}
+
+static int series_file(struct render *r, uint32_t index, const struct prometheus_series *s,
+		       struct prometheus_result *result)
+{
+	uint32_t family;
+
+	if (!series_is_valid(s)) {
+		result->refused++;
+		return 0;
+	}
+	if (family_find(r, s, &family) < 0)
+		return -ENOMEM;
+	if (r->families[family].kind != s->kind ||
+	    series_is_repeated(r, r->families[family].hash, s)) {
+		result->refused++;
+		return 0;
+	}
+	r->family_of[index] = family;
+	r->families[family].series++;
+	result->series++;
+	return 0;
+}
+
+static bool series_get(const struct render *r, size_t index, struct prometheus_series *ret)
+{
+	for (size_t i = 0; i < r->source_count; i++) {
+		if (index < r->sources[i].count)
+			return r->sources[i].get(r->sources[i].data, index, ret);
+		index -= r->sources[i].count;
+	}
+	return false;
+}
+
+static int group(struct render *r, uint32_t total, struct prometheus_result *result)
+{
+	struct prometheus_series s;
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < total; i++) {
+		r->family_of[i] = NO_FAMILY;
+		if (series_get(r, i, &s) && series_file(r, i, &s, result) < 0)
+			return -ENOMEM;
+	}
+	for (uint32_t f = 0; f < r->family_count; f++) {
+		r->families[f].first = at;
+		at += r->families[f].series;
+		r->families[f].series = 0;
+	}
+	for (uint32_t i = 0; i < total; i++) {
+		struct family *f;
+
+		if (r->family_of[i] == NO_FAMILY)
+			continue;
+		f = &r->families[r->family_of[i]];
+		r->order[f->first + f->series++] = i;
+	}
+	return 0;
+}
+
+/* ---- second pass: lines ---- */
+
+static void put_family(struct render *r, const struct family *f, const struct prometheus_series *s)
+{
+	static const char *const types[] = {
+		[METRIC_COUNTER] = "counter",
+		[METRIC_GAUGE] = "gauge",
+		[METRIC_HISTOGRAM] = "histogram",
+	};
+	const char *unit = str_equal(s->unit, "nanoseconds") ? "seconds" : s->unit;
+	size_t name_len = strlen(f->name), unit_len = strlen(unit);
+	struct strbuf *out = r->out;
+
+	if (*s->help) {
+		strbuf_puts(out, "# HELP ");
+		strbuf_puts(out, f->name);
+		strbuf_puts(out, " ");
+		put_escaped(out, s->help, r->format == PROMETHEUS_OPENMETRICS);
+		strbuf_puts(out, "\n");
+	}
+	strbuf_puts(out, "# TYPE ");
+	strbuf_puts(out, f->name);
+	strbuf_puts(out, " ");
+	strbuf_puts(out, types[f->kind]);
+	strbuf_puts(out, "\n");
+	/* OpenMetrics allows a unit only where the name ends in it. */
+	if (r->format == PROMETHEUS_OPENMETRICS && unit_len && name_len > unit_len + 1 &&
+	    f->name[name_len - unit_len - 1] == '_' && str_ends(f->name, unit)) {
+		strbuf_puts(out, "# UNIT ");
+		strbuf_puts(out, f->name);
+		strbuf_puts(out, " ");
+		strbuf_puts(out, unit);
+		strbuf_puts(out, "\n");
+	}
+}
+
+/* Name, suffix and labels, up to the space before the value. */
+static void put_head(struct render *r, const char *name, const char *suffix,
+		     const struct prometheus_series *s, const char *le)
+{
+	struct strbuf *out = r->out;
+	const char *separator = "{";
+
+	strbuf_puts(out, name);
+	strbuf_puts(out, suffix);
+	for (size_t i = 0; i < s->label_count; i++) {
+		strbuf_puts(out, separator);
+		strbuf_puts(out, s->labels[i].key);
+		strbuf_puts(out, "=\"");
+		put_escaped(out, s->labels[i].value, true);
+		strbuf_puts(out, "\"");
+		separator = ",";
+	}
+	if (le) {
+		strbuf_puts(out, separator);
+		strbuf_puts(out, "le=\"");
+		strbuf_puts(out, le);
+		strbuf_puts(out, "\"");
+		separator = ",";
+	}
+	strbuf_puts(out, *separator == '{' ? " " : "} ");
+}
+
+/* The boundaries of OTel's http.server.request.duration: each is a threshold of the cells, so the
+ * cumulative counts are exact. OpenMetrics wants a float as le. */
+static const struct {
+	uint64_t ns;
+	const char *text, *openmetrics;
+} boundaries[] = {
+	{5000000, "0.005", "0.005"}, {10000000, "0.01", "0.01"},   {25000000, "0.025", "0.025"},
+	{50000000, "0.05", "0.05"},  {75000000, "0.075", "0.075"}, {100000000, "0.1", "0.1"},
+	{250000000, "0.25", "0.25"}, {500000000, "0.5", "0.5"},    {750000000, "0.75", "0.75"},
+	{1000000000, "1", "1.0"},    {2500000000, "2.5", "2.5"},   {5000000000, "5", "5.0"},
+	{7500000000, "7.5", "7.5"},  {10000000000, "10", "10.0"},
+};
+
+static void put_histogram(struct render *r, const struct family *f,
+			  const struct prometheus_series *s)
+{
+	bool is_openmetrics = r->format == PROMETHEUS_OPENMETRICS;
+	uint64_t below = 0;
+	unsigned int cell = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(boundaries); i++) {
+		unsigned int last = histogram_index(boundaries[i].ns);
+
+		for (; cell <= last; cell++)
+			below += s->cells[cell];
+		put_head(r, f->name, "_bucket", s,
+			 is_openmetrics ? boundaries[i].openmetrics : boundaries[i].text);
+		put_u64(r->out, below);
+		strbuf_puts(r->out, "\n");
+	}
+	for (; cell < HIST_CELLS; cell++)
+		below += s->cells[cell];
+	put_head(r, f->name, "_bucket", s, "+Inf");
+	put_u64(r->out, below);
+	strbuf_puts(r->out, "\n");
+	put_head(r, f->name, "_sum", s, NULL);
+	put_double(r->out, histogram_sum(s->cells));
+	strbuf_puts(r->out, "\n");
+	put_head(r, f->name, "_count", s, NULL);
+	put_u64(r->out, below);
+	strbuf_puts(r->out, "\n");
+}
+
+static void put_series(struct render *r, const struct family *f, const struct prometheus_series *s)
+{
+	bool has_suffix = r->format == PROMETHEUS_OPENMETRICS && s->kind == METRIC_COUNTER;
+
+	if (s->kind == METRIC_HISTOGRAM) {
+		put_histogram(r, f, s);
+		return;
+	}
+	put_head(r, f->name, has_suffix ? "_total" : "", s, NULL);
+	if (s->kind == METRIC_GAUGE)
+		put_double(r->out, s->gauge);
+	else if (str_equal(s->unit, "nanoseconds"))
+		put_ns_as_seconds(r->out, s->counter);
+	else
+		put_u64(r->out, s->counter);
+	strbuf_puts(r->out, "\n");
+}
+
+int prometheus_render(const struct prometheus_source *sources, size_t n,
+		      enum prometheus_format format, struct strbuf *out,
+		      struct prometheus_result *ret)
+{
+	_cleanup_(render_fini) struct render r = {
+		.sources = sources, .source_count = n, .format = format, .out = out};
+	struct prometheus_result result = {0};
+	struct prometheus_series s;
+	size_t total = 0, places = 64;
+
+	for (size_t i = 0; i < n; i++) {
+		if (sources[i].count > SERIES_MAX - total)
+			return -E2BIG;
+		total += sources[i].count;
+	}
+	while (places < total * 2)
+		places *= 2;
+	r.seen_mask = places - 1;
+	r.seen = calloc(places, sizeof(*r.seen));
+	r.family_of = calloc(total + 1, sizeof(*r.family_of));
+	r.order = calloc(total + 1, sizeof(*r.order));
+	if (!r.seen || !r.family_of || !r.order || group(&r, (uint32_t)total, &result) < 0)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < r.family_count; i++) {
+		const struct family *f = &r.families[i];
+
+		for (uint32_t j = 0; j < f->series && !out->failed; j++) {
+			if (!series_get(&r, r.order[f->first + j], &s))
+				continue;
+			if (j == 0)
+				put_family(&r, f, &s);
+			put_series(&r, f, &s);
+		}
+	}
+	if (format == PROMETHEUS_OPENMETRICS)
+		strbuf_puts(out, "# EOF\n");
+	if (out->failed)
+		return -E2BIG;
+	if (ret)
+		*ret = result;
+	return 0;
+}
+
+/* ---- sources and negotiation ---- */
+
+static bool segment_get(const void *data, size_t index, struct prometheus_series *ret)
+{
+	struct segment_series s;
+
+	if (!segment_reader_series(data, (unsigned int)index, &s) || !s.is_present)
+		return false;
+	*ret = (struct prometheus_series){
+		.name = s.name,
+		.unit = s.unit,
+		.help = s.help,
+		.kind = s.kind,
+		.label_count = s.label_count,
+		.counter = s.counter,
+		.gauge = s.gauge,
+		.cells = s.cells,
+	};
+	memcpy(ret->room, s.labels, s.label_count * sizeof(ret->room[0]));
+	ret->labels = ret->room;
+	return true;
+}
+
+void prometheus_from_segment(const struct segment_reader *r, struct prometheus_source *ret)
+{
+	*ret = (struct prometheus_source){
+		.count = segment_reader_series_count(r),
+		.get = segment_get,
+		.data = r,
+	};
+}
+
+const char *prometheus_content_type(enum prometheus_format format)
+{
+	return format == PROMETHEUS_OPENMETRICS
+		       ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+		       : "text/plain; version=0.0.4; charset=utf-8";
+}
+
+enum prometheus_format prometheus_accepted(const char *accept)
+{
+	return accept && strstr(accept, "application/openmetrics-text") ? PROMETHEUS_OPENMETRICS
+									: PROMETHEUS_TEXT;
+}
