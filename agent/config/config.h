@@ -17,17 +17,17 @@ struct config_list {
 	size_t count;
 };
 
-#define CONFIG_TYPE_STRING char *
-#define CONFIG_TYPE_LIST struct config_list
-#define CONFIG_TYPE_BOOL bool
-#define CONFIG_TYPE_INT uint64_t
+#define CONFIG_TYPE_STRING   char *
+#define CONFIG_TYPE_LIST     struct config_list
+#define CONFIG_TYPE_BOOL     bool
+#define CONFIG_TYPE_INT      uint64_t
 #define CONFIG_TYPE_DURATION uint64_t
-#define CONFIG_TYPE_BYTES uint64_t
-#define CONFIG_TYPE_ENUM char *
+#define CONFIG_TYPE_BYTES    uint64_t
+#define CONFIG_TYPE_ENUM     char *
 
 /* Index of a row, for config->source[]. */
 enum config_option {
-#define OPTION(side_, section, name, type, def, min, max, words, help)                             \
+#define OPTION(side_, section, name, type, def, min, max, words, help) \
 	CONFIG_OPTION_##section##_##name,
 #include "config/options.def"
 #undef OPTION
@@ -42,7 +42,7 @@ struct config {
 	/* What the caller should log: nothing here kept the configuration from loading. */
 	struct config_list warnings;
 	unsigned char source[CONFIG_OPTION_COUNT]; /* enum config_source */
-#define OPTION(side_, section, name, type, def, min, max, words, help)                             \
+#define OPTION(side_, section, name, type, def, min, max, words, help) \
 	CONFIG_TYPE_##type section##_##name;
 #include "config/options.def"
 #undef OPTION

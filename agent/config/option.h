@@ -4,8 +4,8 @@
 
 #include "config/config.h"
 
-#define OPTION_PATH_BYTES 64
-#define OPTION_TEXT_BYTES 4096 /* most bytes of one string */
+#define OPTION_PATH_BYTES   64
+#define OPTION_TEXT_BYTES   4096 /* most bytes of one string */
 #define OPTION_LIST_ENTRIES 1024 /* most entries of a list whose row names no limit */
 
 enum option_type {
@@ -22,7 +22,7 @@ struct option {
 	enum config_side side;
 	enum option_type type;
 	const char *section, *name; /* section "": top level */
-	const char *fallback;	    /* the default, as text */
+	const char *fallback;       /* the default, as text */
 	const char *words, *help;
 	uint64_t min, max;
 	size_t offset; /* in struct config */

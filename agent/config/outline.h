@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 
-#define OUTLINE_ITEMS_MAX 1024
-#define OUTLINE_DEPTH_MAX 16
+#define OUTLINE_ITEMS_MAX  1024
+#define OUTLINE_DEPTH_MAX  16
 #define OUTLINE_NAME_BYTES 64
 
 enum outline_kind { OUTLINE_NULL, OUTLINE_SCALAR, OUTLINE_SEQUENCE, OUTLINE_MAPPING };
@@ -18,12 +18,12 @@ struct outline_item {
 	char section[OUTLINE_NAME_BYTES]; /* "": top level; cut, and safe to print */
 	char name[OUTLINE_NAME_BYTES];
 	enum outline_kind kind;
-	unsigned int line;	 /* of the key, from 1 */
+	unsigned int line;       /* of the key, from 1 */
 	unsigned int value_line; /* of the value; of a list's first entry that is no scalar */
-	unsigned int entries;	 /* of a list */
-	bool is_flow;		 /* the mapping around it is written in braces */
-	bool is_ragged;		 /* a list with entries that are no scalars */
-	size_t begin, end;	 /* characters of key and value */
+	unsigned int entries;    /* of a list */
+	bool is_flow;            /* the mapping around it is written in braces */
+	bool is_ragged;          /* a list with entries that are no scalars */
+	size_t begin, end;       /* characters of key and value */
 };
 
 struct outline {
