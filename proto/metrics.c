@@ -10,15 +10,15 @@
 #include "base/err.h"
 
 const struct metric_desc metric_descs[METRIC_ID_COUNT] = {
-#define METRIC(ident, name_, kind_, unit_, merge_, scope_, labels_, help_)                         \
-	[METRIC_ID_##ident] = {                                                                    \
-		.name = name_,                                                                     \
-		.unit = unit_,                                                                     \
-		.labels = labels_,                                                                 \
-		.help = help_,                                                                     \
-		.kind = METRIC_##kind_,                                                            \
-		.merge = METRIC_##merge_,                                                          \
-		.scope = METRIC_##scope_,                                                          \
+#define METRIC(ident, name_, kind_, unit_, merge_, scope_, labels_, help_) \
+	[METRIC_ID_##ident] = {                                            \
+		.name = name_,                                             \
+		.unit = unit_,                                             \
+		.labels = labels_,                                         \
+		.help = help_,                                             \
+		.kind = METRIC_##kind_,                                    \
+		.merge = METRIC_##merge_,                                  \
+		.scope = METRIC_##scope_,                                  \
 	},
 #include "metrics.def"
 #undef METRIC
@@ -44,8 +44,8 @@ static const long double eighths[8] = {
 	1.83400808640934246348708318958828892089L,
 };
 
-static const uint64_t otel_ms[] = {5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500,
-				   10000};
+static const uint64_t otel_ms[] = {5,   10,  25,   50,   75,   100,  250,
+				   500, 750, 1000, 2500, 5000, 7500, 10000};
 
 static uint64_t thresholds[HIST_THRESHOLDS];
 static uint16_t starts[HIST_STARTS];
@@ -64,8 +64,8 @@ static void table_fill(void)
 	unsigned int n = 0, distinct = 0, j = 0;
 
 	for (int k = -240; k <= 88; k++)
-		all[n++] = (uint64_t)floorl(
-			ldexpl(1e9L * eighths[(k + 240) % 8], (k + 240) / 8 - 30));
+		all[n++] =
+			(uint64_t)floorl(ldexpl(1e9L * eighths[(k + 240) % 8], (k + 240) / 8 - 30));
 	for (unsigned int i = 0; i < sizeof(otel_ms) / sizeof(otel_ms[0]); i++)
 		all[n++] = otel_ms[i] * 1000000;
 	qsort(all, n, sizeof(all[0]), compare_u64);
@@ -86,7 +86,6 @@ static void table_fill(void)
 				j++;
 			starts[e * 8 + m] = (uint16_t)j;
 		}
-		/* Below 8 ns several m share a value: start over for the next e only forwards. */
 	}
 }
 
@@ -155,10 +154,11 @@ double histogram_sum(const uint64_t cells[HIST_CELLS])
 	double sum = 0;
 
 	for (unsigned int i = 0; i < HIST_CELLS; i++) {
-		double low = i ? (double)t[i - 1] : 0;
+		/* The least and the greatest whole number that the cell counts. */
+		double low = i ? (double)t[i - 1] + 1 : 0;
 		double high = i < HIST_THRESHOLDS ? (double)t[i] : low;
 
-		sum += (double)cells[i] * (i ? sqrt(low * high) : high / 2);
+		sum += (double)cells[i] * sqrt(low * high);
 	}
 	return sum / 1e9;
 }
