@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP over libmicrohttpd without threads: its epoll descriptor is one watch of the loop. Owns the
+ * listening socket and all connections. Runs in the courier and in the aggregator's core.
+ *
+ * libmicrohttpd only ends connections that are silent; one that drips a byte now and then would
+ * hold its place for ever, so each has a deadline here.
+ */
+#include "outlet/http.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/listen.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define SERVER_MAGIC 0x48545053u
+#define BACKLOG      128
+#define SWEEP_MS     1000
+
+struct http_connection {
+	int fd; /* -1: free place */
+	uint64_t since_ns;
+};
+
+struct http_server {
+	uint32_t magic;
+	struct MHD_Daemon *daemon;
+	struct loop_watch *watch, *timer;
+	const struct http_route *routes;
+	size_t route_count;
+	void *data;
+	uint64_t deadline_ns;
+	unsigned int port;
+	struct http_connection connections[HTTP_CONNECTIONS_MAX];
+};
+
+struct http_request {
+	struct MHD_Connection *connection;
+};
+
+DEFINE_CLEANUP(struct http_server *, http_server_close)
+
+const char *http_request_arg(const struct http_request *q, const char *key)
+{
+	const char *value = NULL;
+	size_t size;
+
+	if (MHD_lookup_connection_value_n(q->connection, MHD_GET_ARGUMENT_KIND, key, strlen(key),
+					  &value, &size) != MHD_YES)
+		return NULL;
+	return value ? value : "";
+}
+
+const char *http_request_header(const struct http_request *q, const char *name)
+{
+	return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
+}
+
+/* ---- answers ---- */
+
+/* Takes the body. */
+static enum MHD_Result answer(struct MHD_Connection *connection, struct http_response *r)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+
+	if (r->body.failed) {
+		strbuf_reset(&r->body);
+		strbuf_puts(&r->body, "the answer is larger than this server's limit\n");
+		r->status = 500;
+		r->content_type = "text/plain; charset=utf-8";
+	}
+	if (r->body.data)
+		response = MHD_create_response_from_buffer_with_free_callback(r->body.len,
+									      r->body.data, free);
+	else
+		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (!response) {
+		strbuf_fini(&r->body);
+		return MHD_NO;
+	}
+	r->body = (struct strbuf){0};
+	MHD_add_response_header(response, "Content-Type", r->content_type);
+	MHD_add_response_header(response, "Cache-Control", "no-store");
+	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	if (r->status == 405)
+		MHD_add_response_header(response, "Allow", "GET, HEAD");
+	result = MHD_queue_response(connection, r->status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static void route(const struct http_server *s, const struct http_request *q, const char *path,
+		  struct http_response *r)
+{
+	for (size_t i = 0; i < s->route_count; i++) {
+		if (str_equal(path, s->routes[i].path)) {
+			s->routes[i].handler(s->data, q, r);
+			return;
+		}
+	}
+	r->status = 404;
+	strbuf_puts(&r->body, "no such path; there are:\n");
+	for (size_t i = 0; i < s->route_count; i++)
+		strbuf_printf(&r->body, "%s\n", s->routes[i].path);
+}
+
+static enum MHD_Result on_request(void *data, struct MHD_Connection *connection, const char *path,
+				  const char *method, const char *version, const char *upload,
+				  size_t *upload_size, void **request_context)
+{
+	struct http_server *s = data;
+	struct http_request q = {.connection = connection};
+	struct http_response r = {.status = 200, .content_type = "text/plain; charset=utf-8"};
+	bool is_reading = str_equal(method, "GET") || str_equal(method, "HEAD");
+
+	(void)version;
+	(void)upload;
+	CHECK(s->magic == SERVER_MAGIC);
+	/* The first call comes before the body. An answer now would close the connection: right for
+	 * a method that nobody serves, not for a GET. */
+	if (is_reading && !*request_context) {
+		*request_context = s;
+		return MHD_YES;
+	}
+	if (is_reading && *upload_size) {
+		*upload_size = 0; /* a GET with a body: nobody reads it */
+		return MHD_YES;
+	}
+	strbuf_init(&r.body, HTTP_BODY_BYTES);
+	if (is_reading) {
+		route(s, &q, path, &r);
+	} else {
+		r.status = 405;
+		strbuf_puts(&r.body, "only GET and HEAD: everything here is for reading\n");
+	}
+	return answer(connection, &r);
+}
+
+/* ---- connections and their deadlines ---- */
+
+static void on_connection(void *data, struct MHD_Connection *connection, void **socket_context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct http_server *s = data;
+	struct http_connection *c = *socket_context;
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (c)
+			c->fd = -1;
+		return;
+	}
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	for (size_t i = 0; info && i < HTTP_CONNECTIONS_MAX; i++) {
+		c = &s->connections[i];
+		if (c->fd >= 0)
+			continue;
+		*c = (struct http_connection){info->connect_fd, clock_mono_ns()};
+		*socket_context = c;
+		return;
+	}
+}
+
+static void on_completed(void *data, struct MHD_Connection *connection, void **request_context,
+			 enum MHD_RequestTerminationCode code)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct http_connection *c = info ? info->socket_context : NULL;
+
+	(void)data;
+	(void)code;
+	*request_context = NULL;
+	if (c)
+		c->since_ns = clock_mono_ns();
+}
+
+/* Returns the milliseconds until the next deadline, 0 when there is no connection. */
+static uint64_t sweep(struct http_server *s)
+{
+	uint64_t now = clock_mono_ns(), next = 0;
+
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+		struct http_connection *c = &s->connections[i];
+		uint64_t end = c->since_ns + s->deadline_ns, left;
+
+		if (c->fd < 0)
+			continue;
+		/* libmicrohttpd owns the descriptor: it sees the end of the stream and closes. */
+		if (now >= end)
+			shutdown(c->fd, SHUT_RDWR);
+		left = now >= end ? SWEEP_MS : (end - now) / NS_PER_MS + 1;
+		next = !next || left < next ? left : next;
+	}
+	return next;
+}
+
+static void pump(struct http_server *s)
+{
+	MHD_UNSIGNED_LONG_LONG timeout;
+	uint64_t next;
+
+	MHD_run(s->daemon);
+	next = sweep(s);
+	if (MHD_get_timeout(s->daemon, &timeout) == MHD_YES && (!next || timeout < next))
+		loop_set_timer(s->timer, timeout, 0);
+	else if (next)
+		loop_set_timer(s->timer, next, 0);
+}
+
+static void on_readable(void *data, int fd, unsigned int events)
+{
+	(void)fd;
+	(void)events;
+	pump(data);
+}
+
+static void on_timer(void *data)
+{
+	pump(data);
+}
+
+static void on_log(void *data, const char *format, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+static void on_log(void *data, const char *format, va_list ap)
+{
+	char text[256];
+
+	(void)data;
+	vsnprintf(text, sizeof(text), format, ap);
+	text[strcspn(text, "\n")] = '\0';
+	log_debug("http", "libmicrohttpd", "text=\"%s\"", text);
+}
+
+/* ---- life ---- */
+
+int http_server_open(struct loop *loop, const char *address, const struct http_route *routes,
+		     size_t n, void *data, struct http_server **ret, struct err *e)
+{
+	_cleanup_(http_server_close_p) struct http_server *s = calloc(1, sizeof(*s));
+	const union MHD_DaemonInfo *info;
+	int fd, r;
+
+	if (!s)
+		return -ENOMEM;
+	s->magic = SERVER_MAGIC;
+	s->routes = routes;
+	s->route_count = n;
+	s->data = data;
+	s->deadline_ns = HTTP_DEADLINE_MS * NS_PER_MS;
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++)
+		s->connections[i].fd = -1;
+	r = listen_open(address, BACKLOG, &fd, e);
+	if (r < 0)
+		return err_set(e, r, "http");
+	s->port = listen_port(fd);
+	s->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
+		MHD_OPTION_EXTERNAL_LOGGER, on_log, s, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned int)HTTP_CONNECTIONS_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)(HTTP_DEADLINE_MS / 1000),
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEADER_BYTES,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED,
+		on_completed, s, MHD_OPTION_END);
+	if (!s->daemon) {
+		r = errno ? -errno : -EIO;
+		close(fd); /* closed already on some paths: EBADF, and we have no threads */
+		return err_set(e, r, "http %.200s: the server does not start: %s", address,
+			       err_text(r));
+	}
+	info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	if (!info)
+		return err_set(e, -ENOSYS, "http %.200s: libmicrohttpd was built without epoll",
+			       address);
+	r = loop_add_fd(loop, info->epoll_fd, LOOP_READ, on_readable, s, &s->watch);
+	if (r == 0)
+		r = loop_add_timer(loop, 0, 0, on_timer, s, &s->timer);
+	if (r < 0)
+		return err_set(e, r, "http %.200s: %s", address, err_text(r));
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+struct http_server *http_server_close(struct http_server *s)
+{
+	if (!s)
+		return NULL;
+	CHECK(s->magic == SERVER_MAGIC);
+	loop_remove(s->watch);
+	loop_remove(s->timer);
+	if (s->daemon)
+		MHD_stop_daemon(s->daemon);
+	s->magic = 0;
+	free(s);
+	return NULL;
+}
+
+unsigned int http_server_port(const struct http_server *s)
+{
+	return s->port;
+}
+
+void http_server_set_deadline(struct http_server *s, uint64_t ms)
+{
+	s->deadline_ns = ms * NS_PER_MS;
+}

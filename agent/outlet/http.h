@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP server on one event loop, for reading only: GET and HEAD, loopback only (TLS is needed for
+ * anything else). A service: routes come from whoever opens it.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/str.h"
+
+#define HTTP_CONNECTIONS_MAX 64
+#define HTTP_DEADLINE_MS     10000       /* for a request to arrive and its answer to be read */
+#define HTTP_HEADER_BYTES    (32 << 10)  /* per connection, headers and arguments */
+#define HTTP_BODY_BYTES      (64u << 20) /* limit of an answer */
+
+struct http_server;
+struct http_request;
+
+/* Comes as status 200, text/plain and an empty body; a body that outgrew its limit becomes 500. */
+struct http_response {
+	unsigned int status;
+	const char *content_type; /* borrowed until the handler's caller returns: a literal */
+	struct strbuf body;
+};
+
+typedef void (*http_handler_fn)(void *data, const struct http_request *q, struct http_response *r);
+
+struct http_route {
+	const char *path;
+	http_handler_fn handler;
+};
+
+/* Query argument, unescaped ("" when it has no value); NULL when it is not there. */
+const char *http_request_arg(const struct http_request *q, const char *key);
+const char *http_request_header(const struct http_request *q, const char *name);
+
+/* Borrows loop, routes and data until close. address is "127.0.0.1:9465" or what listen.h knows.
+ * -EPERM: not loopback. -EADDRINUSE: e names the holder. */
+int http_server_open(struct loop *loop, const char *address, const struct http_route *routes,
+		     size_t n, void *data, struct http_server **ret, struct err *e);
+/* Not from a handler. */
+struct http_server *http_server_close(struct http_server *s);
+
+unsigned int http_server_port(const struct http_server *s);
+
+/* Other than HTTP_DEADLINE_MS. */
+void http_server_set_deadline(struct http_server *s, uint64_t ms);
