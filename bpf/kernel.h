@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The few kernel types that the programs read, by CO-RE: only the fields named here matter, their
- * offsets are relocated against the running kernel's BTF at load.
+ * The few kernel types that the programs read. Typed programs relocate their accesses (CO-RE); all
+ * others must load without kernel BTF too and get offsets from the agent (struct offsets).
  */
 #pragma once
 
@@ -22,73 +22,29 @@ typedef __s64 s64;
 typedef __s32 s32;
 typedef _Bool bool;
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
+/* What the kernel promises user space about these does not change: no relocation. */
 struct pt_regs {
-	unsigned long r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip,
+		cs, flags, sp, ss;
 };
 
-struct upid {
-	int nr;
-};
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-};
-
-struct sock_common {
-	unsigned short skc_family;
-	volatile unsigned char skc_state;
-};
-
-struct sock {
-	struct sock_common __sk_common;
-	u8 sk_shutdown;
-};
-
-struct socket {
-	struct sock *sk;
-};
-
-struct inode {
-	unsigned short i_mode;
-};
-
-struct file {
-	void *private_data;
-	struct inode *f_inode;
-};
-
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
-};
-
-struct task_struct {
-	int pid, tgid;
-	struct pid *thread_pid;
-	struct task_struct *group_leader;
-	struct files_struct *files;
-};
-
-struct linux_binprm {
-	int argc;
-};
-
-/* Contexts of the tracepoints; the fields in front of them never moved. */
 struct trace_event_raw_sys_enter {
+	u64 common;
 	long id;
 	unsigned long args[6];
 };
 
 struct trace_event_raw_sys_exit {
+	u64 common;
 	long id;
 	long ret;
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct task_struct {
+	int pid, tgid;
+	struct task_struct *group_leader;
 };
 
 #pragma clang attribute pop

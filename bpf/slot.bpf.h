@@ -43,7 +43,13 @@ const volatile u32 pidns_level;
 const volatile u64 hist_thresholds[512]; /* padded with UINT64_MAX */
 const volatile u16 hist_starts[512];
 const volatile u8 errno_cells[256];
+const volatile struct offsets offsets;
 const volatile u8 syscall_ids[SYSCALL_NUMBERS]; /* enum syscall_id + 1 */
+
+/* What accept puts into the table. */
+const volatile struct connection blank = {
+	.streams = {{.state = STREAM_FIRST}, {.state = STREAM_FIRST}},
+};
 
 /* Thread and process id as the agent sees them: tgid << 32 | tid; 0: not in its namespace. */
 static __always_inline u64 current_ids(void)
@@ -92,14 +98,21 @@ static __always_inline struct slot *slot_find(u32 tid)
 /* NULL: this thread is not watched. An unwatched thread pays for the id and one load. */
 static __always_inline struct slot *slot_current(void)
 {
-	u64 ids = current_ids();
+	u64 ids;
 
+	if (control.is_stale)
+		return NULL;
+	ids = current_ids();
 	return ids ? slot_find((u32)ids) : NULL;
 }
 
+/* Whoever has read the clock anyway asks this; all others look at control.is_stale. */
 static __always_inline bool keeper_lives(u64 now_ns)
 {
-	return (s64)(now_ns - control.heartbeat_ns) < (s64)HEARTBEAT_LIMIT_NS;
+	if ((s64)(now_ns - control.heartbeat_ns) < (s64)HEARTBEAT_LIMIT_NS)
+		return 1;
+	control.is_stale = 1;
+	return 0;
 }
 
 /* Index of the histogram cell of a duration: integer log2 by shifts, a start, four compares
@@ -142,6 +155,14 @@ static __always_inline u32 histogram_cell(u64 v)
 static __always_inline void histogram_add(u64 *cells, u64 v)
 {
 	cells[histogram_cell(v)]++;
+}
+
+static __always_inline u64 kernel_pointer(u64 at)
+{
+	u64 p = 0;
+
+	bpf_probe_read_kernel(&p, sizeof(p), (void *)at);
+	return p;
 }
 
 static __always_inline void lost(enum lost_reason reason)

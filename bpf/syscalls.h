@@ -5,24 +5,24 @@
  */
 #pragma once
 
-#define SYSCALL_ROWS(X)                                                                            \
-	X(read, 0, READ)                                                                           \
-	X(readv, 19, READV)                                                                        \
-	X(recvfrom, 45, READ)                                                                      \
-	X(recvmsg, 47, RECVMSG)                                                                    \
-	X(write, 1, WRITE)                                                                         \
-	X(writev, 20, WRITEV)                                                                      \
-	X(sendto, 44, WRITE)                                                                       \
-	X(sendmsg, 46, SENDMSG)                                                                    \
-	X(sendfile, 40, SENDFILE)                                                                  \
-	X(splice, 275, SPLICE)                                                                     \
-	X(accept, 43, ACCEPT)                                                                      \
-	X(accept4, 288, ACCEPT)                                                                    \
-	X(connect, 42, CONNECT)                                                                    \
-	X(close, 3, CLOSE)                                                                         \
-	X(epoll_wait, 232, LOOP)                                                                   \
-	X(epoll_pwait, 281, LOOP)                                                                  \
-	X(epoll_pwait2, 441, LOOP)                                                                 \
+#define SYSCALL_ROWS(X)            \
+	X(read, 0, READ)           \
+	X(readv, 19, READV)        \
+	X(recvfrom, 45, READ)      \
+	X(recvmsg, 47, RECVMSG)    \
+	X(write, 1, WRITE)         \
+	X(writev, 20, WRITEV)      \
+	X(sendto, 44, WRITE)       \
+	X(sendmsg, 46, SENDMSG)    \
+	X(sendfile, 40, SENDFILE)  \
+	X(splice, 275, SPLICE)     \
+	X(accept, 43, ACCEPT)      \
+	X(accept4, 288, ACCEPT)    \
+	X(connect, 42, CONNECT)    \
+	X(close, 3, CLOSE)         \
+	X(epoll_wait, 232, LOOP)   \
+	X(epoll_pwait, 281, LOOP)  \
+	X(epoll_pwait2, 441, LOOP) \
 	X(openat, 257, PLAIN)
 
 #define SYSCALL_NUMBERS 512 /* numbers from here on are not watched */
@@ -51,50 +51,50 @@ enum syscall_class {
 };
 
 /* Cell 0 holds every error that has no row. Restarted calls (-ERESTART…) are EINTR. */
-#define ERRNO_ROWS(X)                                                                              \
-	X(EPERM, 1)                                                                                \
-	X(ENOENT, 2)                                                                               \
-	X(EINTR, 4)                                                                                \
-	X(EIO, 5)                                                                                  \
-	X(EBADF, 9)                                                                                \
-	X(EAGAIN, 11)                                                                              \
-	X(ENOMEM, 12)                                                                              \
-	X(EACCES, 13)                                                                              \
-	X(EFAULT, 14)                                                                              \
-	X(EBUSY, 16)                                                                               \
-	X(EEXIST, 17)                                                                              \
-	X(ENODEV, 19)                                                                              \
-	X(ENOTDIR, 20)                                                                             \
-	X(EISDIR, 21)                                                                              \
-	X(EINVAL, 22)                                                                              \
-	X(ENFILE, 23)                                                                              \
-	X(EMFILE, 24)                                                                              \
-	X(EFBIG, 27)                                                                               \
-	X(ENOSPC, 28)                                                                              \
-	X(ESPIPE, 29)                                                                              \
-	X(EROFS, 30)                                                                               \
-	X(EPIPE, 32)                                                                               \
-	X(ENAMETOOLONG, 36)                                                                        \
-	X(ENOSYS, 38)                                                                              \
-	X(ELOOP, 40)                                                                               \
-	X(EPROTO, 71)                                                                              \
-	X(ENOTSOCK, 88)                                                                            \
-	X(EMSGSIZE, 90)                                                                            \
-	X(EOPNOTSUPP, 95)                                                                          \
-	X(EAFNOSUPPORT, 97)                                                                        \
-	X(EADDRINUSE, 98)                                                                          \
-	X(EADDRNOTAVAIL, 99)                                                                       \
-	X(ENETDOWN, 100)                                                                           \
-	X(ENETUNREACH, 101)                                                                        \
-	X(ECONNABORTED, 103)                                                                       \
-	X(ECONNRESET, 104)                                                                         \
-	X(ENOBUFS, 105)                                                                            \
-	X(EISCONN, 106)                                                                            \
-	X(ENOTCONN, 107)                                                                           \
-	X(ETIMEDOUT, 110)                                                                          \
-	X(ECONNREFUSED, 111)                                                                       \
-	X(EHOSTUNREACH, 113)                                                                       \
-	X(EALREADY, 114)                                                                           \
+#define ERRNO_ROWS(X)        \
+	X(EPERM, 1)          \
+	X(ENOENT, 2)         \
+	X(EINTR, 4)          \
+	X(EIO, 5)            \
+	X(EBADF, 9)          \
+	X(EAGAIN, 11)        \
+	X(ENOMEM, 12)        \
+	X(EACCES, 13)        \
+	X(EFAULT, 14)        \
+	X(EBUSY, 16)         \
+	X(EEXIST, 17)        \
+	X(ENODEV, 19)        \
+	X(ENOTDIR, 20)       \
+	X(EISDIR, 21)        \
+	X(EINVAL, 22)        \
+	X(ENFILE, 23)        \
+	X(EMFILE, 24)        \
+	X(EFBIG, 27)         \
+	X(ENOSPC, 28)        \
+	X(ESPIPE, 29)        \
+	X(EROFS, 30)         \
+	X(EPIPE, 32)         \
+	X(ENAMETOOLONG, 36)  \
+	X(ENOSYS, 38)        \
+	X(ELOOP, 40)         \
+	X(EPROTO, 71)        \
+	X(ENOTSOCK, 88)      \
+	X(EMSGSIZE, 90)      \
+	X(EOPNOTSUPP, 95)    \
+	X(EAFNOSUPPORT, 97)  \
+	X(EADDRINUSE, 98)    \
+	X(EADDRNOTAVAIL, 99) \
+	X(ENETDOWN, 100)     \
+	X(ENETUNREACH, 101)  \
+	X(ECONNABORTED, 103) \
+	X(ECONNRESET, 104)   \
+	X(ENOBUFS, 105)      \
+	X(EISCONN, 106)      \
+	X(ENOTCONN, 107)     \
+	X(ETIMEDOUT, 110)    \
+	X(ECONNREFUSED, 111) \
+	X(EHOSTUNREACH, 113) \
+	X(EALREADY, 114)     \
 	X(EINPROGRESS, 115)
 
 #define ERRNO_NUMBERS 134

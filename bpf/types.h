@@ -26,9 +26,9 @@ typedef int64_t s64;
 #define TYPES_HIST_CELLS 323 /* == HIST_CELLS, asserted in agent/probe */
 
 #define TID_BUCKETS 16384u
-#define TID_WAYS 4
-#define GATEWAYS 64u
-#define SLOTS_MOST 4096u /* also the size of the free ring */
+#define TID_WAYS    4
+#define GATEWAYS    64u
+#define SLOTS_MOST  4096u /* also the size of the free ring */
 
 #define HEARTBEAT_LIMIT_NS 30000000000ULL
 
@@ -46,8 +46,8 @@ enum http_method {
 	HTTP_METHODS
 };
 
-#define HTTP_CODES 500 /* 100 … 599 */
-#define HTTP_CLASSES 5 /* 1xx … 5xx */
+#define HTTP_CODES   500 /* 100 … 599 */
+#define HTTP_CLASSES 5   /* 1xx … 5xx */
 
 enum gc_phase { GC_STEP, GC_TURN, GC_FULL, GC_STW, GC_PHASES };
 
@@ -67,9 +67,9 @@ struct integral {
 /* Counters and histograms of one thread; a fold adds them into the gateway's retired bank. All
  * 64-bit, so that adding two structs is adding two arrays of words. */
 struct cells {
-	u64 syscalls[SYSCALL_COUNT]; /* exact, at return */
+	u64 syscalls[SYSCALL_COUNT];                     /* exact, at return */
 	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* one in `sample` */
-	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];	 /* by enum errno_cell */
+	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];       /* by enum errno_cell */
 	u64 stall_ns[TYPES_HIST_CELLS];
 	u64 loop_busy_ns;
 	u64 requests[HTTP_METHODS][HTTP_CODES];
@@ -87,18 +87,18 @@ struct cells {
 /* Bytes of a read or write that are being looked at. A line that is not yet whole is carried over
  * in front of the next bytes, hence the room. */
 #define WINDOW_BYTES 1024
-#define CARRY_BYTES 64
+#define CARRY_BYTES  64
 
 struct scan {
-	u64 user;      /* next byte in the process's memory */
-	u64 segment;   /* bytes there */
-	u64 iov;       /* next struct iovec */
+	u64 user;    /* next byte in the process's memory */
+	u64 segment; /* bytes there */
+	u64 iov;     /* next struct iovec */
 	u32 iov_left;
-	u32 side;      /* 0: request (read), 1: response (written) */
-	u64 left;      /* bytes of the call that were not yet fetched */
+	u32 side; /* 0: request (read), 1: response (written) */
+	u64 left; /* bytes of the call that were not yet fetched */
 	u64 now_ns;
-	u32 pos, len;  /* in the window */
-	u32 line;      /* where the current line begins */
+	u32 pos, len; /* in the window */
+	u32 line;     /* where the current line begins */
 	u32 reserved;
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
@@ -111,21 +111,23 @@ struct intent {
 };
 
 struct slot {
-	u32 tid, tgid;	  /* as the agent's pid namespace sees them */
-	u32 gateway;	  /* index */
-	u32 generation;	  /* raised each time the slot is freed */
+	u32 tid, tgid;  /* as the agent's pid namespace sees them */
+	u32 gateway;    /* index */
+	u32 generation; /* raised each time the slot is freed */
 	u32 state, role;
-	u64 start_ns;	  /* CLOCK_MONOTONIC when it was taken */
+	u32 is_forgotten; /* ended by the agent, not by itself: nothing was lost */
+	u32 reserved;
+	u64 start_ns; /* CLOCK_MONOTONIC when it was taken */
 	/* the system call under way */
-	u64 enter_ns;	  /* 0: this one is not timed */
-	u32 enter_id;	  /* enum syscall_id + 1; 0: none */
+	u64 enter_ns; /* 0: this one is not timed */
+	u32 enter_id; /* enum syscall_id + 1; 0: none */
 	u32 sample_tick;
 	u64 args[4];
 	/* event loop: since when the thread is outside epoll_wait; 0 while inside or unknown */
 	u64 loop_since_ns;
-	u64 gc_since_ns;     /* GC probe under way */
-	u64 gc_turn_ns;	     /* GC time in this turn of the loop */
-	u64 gc_depth;
+	u64 gc_since_ns; /* GC probe under way */
+	u64 gc_turn_ns;  /* GC time in this turn of the loop */
+	u64 gc_sp;       /* stack pointer at the entry of that collection, and flags (gc.bpf.h) */
 	u64 last_request_ns; /* start of the last request that was no health check */
 	u64 last_accept_ns;
 	struct integral in_flight;
@@ -137,7 +139,7 @@ struct slot {
 /* One of the two banks of a gateway: what its ended threads counted. */
 struct bank {
 	u32 slot, generation; /* the fold that made this bank */
-	u64 is_used;	      /* slot and generation mean something */
+	u64 is_used;          /* slot and generation mean something */
 	u64 in_flight_s, in_flight_n;
 	struct cells cells;
 } __attribute__((aligned(4096)));
@@ -145,15 +147,15 @@ struct bank {
 /* ---- connections: key is tgid << 32 | fd ---- */
 
 enum stream_state {
-	STREAM_SYNC,	   /* seeded: waits for a request line, ignores all else */
-	STREAM_FIRST,	   /* at the beginning of a message */
+	STREAM_SYNC,  /* seeded: waits for a request line, ignores all else */
+	STREAM_FIRST, /* at the beginning of a message */
 	STREAM_HEADERS,
-	STREAM_BODY,	   /* skip bytes, then the message is complete */
+	STREAM_BODY, /* skip bytes, then the message is complete */
 	STREAM_CHUNK_SIZE,
 	STREAM_CHUNK_DATA, /* skip bytes, then the next chunk */
 	STREAM_TRAILER,
 	STREAM_UNTIL_CLOSE,
-	STREAM_OFF,	   /* not HTTP/1, or no longer */
+	STREAM_OFF, /* not HTTP/1, or no longer */
 };
 
 struct stream {
@@ -170,20 +172,18 @@ struct stream {
 
 #define PIPELINE 8u /* requests of one connection whose start is remembered */
 
-#define CONNECTION_DOWNSTREAM 1u
-#define CONNECTION_CLIENT_GONE 2u
+#define CONNECTION_CLIENT_LEFT  1u /* it sent its end; it may still be reading */
+#define CONNECTION_CLIENT_RESET 2u /* it is gone */
 
 #define PENDING_HEALTH 0x80u
 
 struct connection {
 	u32 flags;
-	u32 epoch;     /* of the control, when it was last in step with the stream */
-	u32 started;   /* requests, by the reader */
-	u32 ended;     /* by the writer */
-	u32 code;      /* of the response under way */
-	u32 gateway;
-	u64 first_ns;	     /* first byte of the request line being read */
-	u64 response_ns;     /* first byte of the response being written */
+	u32 started;     /* requests, by the reader */
+	u32 ended;       /* by the writer */
+	u32 code;        /* of the response under way */
+	u64 first_ns;    /* first byte of the request line being read */
+	u64 response_ns; /* first byte of the response being written */
 	u64 start_ns[PIPELINE];
 	u8 method[PIPELINE]; /* enum http_method | PENDING_HEALTH */
 	struct stream streams[2];
@@ -191,7 +191,16 @@ struct connection {
 
 /* ---- what the agent tells the programs, and bookkeeping of both ---- */
 
-#define PATTERNS 16
+/* Offsets of kernel fields, from BTF; all 0 where there is none. */
+struct offsets {
+	u32 task_pid, task_tgid, task_leader, task_thread_pid, task_files;
+	u32 pid_level, pid_numbers, upid_size;
+	u32 files_fdt, fdt_fd, file_private, socket_sk;
+	u32 sock_family, sock_state, sock_shutdown;
+	u32 is_known;
+};
+
+#define PATTERNS      16
 #define PATTERN_WORDS 8
 
 /* Compared eight bytes at a time under a mask. */
@@ -201,12 +210,12 @@ struct pattern {
 };
 
 enum lost_reason {
-	LOST_THREADS,	  /* no free slot */
+	LOST_THREADS,     /* no free slot */
 	LOST_CONNECTIONS, /* connection table full */
-	LOST_PARSE,	  /* a response that could not be followed */
-	LOST_PIPELINE,	  /* more pipelined requests than PIPELINE */
-	LOST_MEMORY,	  /* the process's memory could not be read */
-	LOST_BUCKET,	  /* thread table bucket full */
+	LOST_PARSE,       /* a response that could not be followed */
+	LOST_PIPELINE,    /* more pipelined requests than PIPELINE */
+	LOST_MEMORY,      /* the process's memory could not be read */
+	LOST_BUCKET,      /* thread table bucket full */
 	LOST_REASONS
 };
 
@@ -214,10 +223,11 @@ struct control {
 	u64 heartbeat_ns;
 	u64 maps_id;
 	u32 sample;
-	u32 epoch;	/* raised when events were missed: connections must find their place again */
-	u32 threads;	/* slots there are */
+	u32 is_stale; /* a program saw that the heartbeat is too old: all do nothing */
+	u32 threads;  /* slots there are */
 	u32 path_count, agent_count;
-	u32 reserved;
+	/* what is attached, for whoever adopts these maps: index of the rung + 1, 0: not */
+	u32 tier, fork_tier, links, reserved;
 	u64 path_seconds[4]; /* bit set of the second character of the health paths */
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];

@@ -24,6 +24,7 @@ struct probe_report {
 struct probe_options {
 	const char *tier;      /* "auto" or the only one to try */
 	unsigned int threads, connections, sample;
+	unsigned int gateways; /* indices below this one are used; 0: GATEWAYS */
 	bool want_gc;
 	const char *pin_dir;   /* <bpffs>/tidegate/<id>; NULL: do not pin */
 	uint64_t slow_request_ns;
@@ -31,6 +32,10 @@ struct probe_options {
 };
 
 struct probe_set;
+
+/* Names of rows and cells of struct cells: "epoll_wait", "EAGAIN" ("other" for cell 0). */
+const char *probe_syscall_name(unsigned int id);
+const char *probe_errno_name(unsigned int cell);
 
 /* Loads and attaches what can be. Fails only when nothing at all can work; else the reports say
  * what does. Adopts pinned links and maps of the same layout whose id is adopt_maps_id (so counting

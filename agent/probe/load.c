@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing the probe set, its sign of life and its own numbers. In the keeper. */
+#include "probe/set.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "probe/skel.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+static const char *const lost_names[LOST_REASONS] = {
+	[LOST_THREADS] = "threads",   [LOST_CONNECTIONS] = "connections", [LOST_PARSE] = "parse",
+	[LOST_PIPELINE] = "pipeline", [LOST_MEMORY] = "memory",           [LOST_BUCKET] = "bucket",
+};
+
+DEFINE_CLEANUP(struct probe_set *, probe_close)
+
+static void programs_collect(struct probe_set *set)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, set->skel->obj)
+	{
+		struct probe_program *to = &set->programs[set->program_count];
+
+		if (!bpf_program__autoload(p) || set->program_count == PROBE_PROGRAMS)
+			continue;
+		str_copy(to->name, sizeof(to->name), bpf_program__name(p));
+		to->fd = bpf_program__fd(p);
+		set->program_count++;
+	}
+}
+
+static int open_fresh(struct probe_set *set, const struct probe_options *options, struct err *e)
+{
+	uint64_t id = 0;
+	int r;
+
+	r = ladder_climb(set, options, e);
+	if (r)
+		return r;
+	set->slots_fd = bpf_map__fd(set->skel->maps.slots);
+	set->retired_fd = bpf_map__fd(set->skel->maps.retired);
+	set->connections_fd = bpf_map__fd(set->skel->maps.connections);
+	set->bss_fd = bpf_map__fd(set->skel->maps.bss);
+	set->gc_settings_fd = bpf_map__fd(set->skel->maps.gc_settings);
+	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
+	programs_collect(set);
+	r = cells_map_control(set);
+	if (r)
+		return err_set(e, r, "mapping the BPF maps: %s", err_text(r));
+	while (!id)
+		if (getrandom(&id, sizeof(id), 0) < 0)
+			id = clock_real_ns();
+	set->control->maps_id = id;
+	set->control->threads = set->threads;
+	set->control->tier = set->tier + 1;
+	set->control->fork_tier = set->has_fork;
+	set->control->links = (uint32_t)set->link_count;
+	slots_init(set);
+	return 0;
+}
+
+static void open_pinned(struct probe_set *set, const struct probe_options *options)
+{
+	struct err e = {.text = ""};
+
+	if (!set->pin_path[0])
+		return;
+	pins_remove(set->pin_path);
+	if (pins_write(set, &e) < 0) {
+		ladder_report(set, REPORT_PIN, PROBE_DEGRADED, "none", "%s", e.text);
+		return;
+	}
+	pins_remove_others(options->pin_dir, set->pin_path);
+	ladder_report(set, REPORT_PIN, PROBE_OK, "bpffs", "%s", "");
+}
+
+int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, struct probe_set **ret,
+	       struct err *e)
+{
+	_cleanup_(probe_close_p) struct probe_set *set = calloc(1, sizeof(*set));
+	struct err pin_error = {.text = ""};
+	int r;
+
+	if (!set)
+		return -ENOMEM;
+	if (!options->threads || options->threads > SLOTS_MOST || !options->connections ||
+	    options->gateways > GATEWAYS)
+		return err_set(e, -EINVAL,
+			       "probe: threads %u, connections %u or gateways %u out of range",
+			       options->threads, options->connections, options->gateways);
+	set->threads = options->threads;
+	set->gateways = options->gateways ? options->gateways : GATEWAYS;
+	set->slots_fd = set->retired_fd = set->connections_fd = set->bss_fd = -1;
+	set->gc_settings_fd = set->gc_calibrations_fd = -1;
+	for (unsigned int i = 0; i < REPORTS; i++)
+		ladder_report(set, i, PROBE_UNAVAILABLE, "none", "%s", "");
+	if (!options->pin_dir || !options->pin_dir[0]) {
+		ladder_report(set, REPORT_PIN, PROBE_DEGRADED, "none",
+			      "probe.bpffs is empty: counting stops while the keeper is away");
+	} else if (pins_prepare(options->pin_dir, &pin_error) < 0) {
+		ladder_report(set, REPORT_PIN, PROBE_DEGRADED, "none", "%s", pin_error.text);
+	} else {
+		snprintf(set->pin_path, sizeof(set->pin_path), "%s/%016llx", options->pin_dir,
+			 (unsigned long long)layout_hash(options, set->gateways));
+		if (adopt_maps_id && pins_adopt(set, adopt_maps_id) == 0) {
+			r = slots_adopt(set);
+			if (r)
+				return err_set(e, r, "mapping the adopted slots: %s", err_text(r));
+			ladder_report_adopted(set);
+			ladder_report(set, REPORT_PIN, PROBE_OK, "bpffs", "%s", "");
+		}
+	}
+	if (!set->is_adopted) {
+		r = open_fresh(set, options, e);
+		if (r)
+			return r;
+		open_pinned(set, options);
+	}
+	layout_patterns(set->control, options);
+	probe_heartbeat(set, clock_mono_ns());
+	/* The kernel's BTF was parsed; its megabytes are not needed again. */
+	malloc_trim(0);
+	*ret = TAKE_PTR(set);
+	return 0;
+}
+
+struct probe_set *probe_close(struct probe_set *set)
+{
+	if (!set)
+		return NULL;
+	for (size_t i = 0; i < set->link_count; i++) {
+		struct probe_link *l = &set->links[i];
+
+		if (!l->link) {
+			close(l->fd);
+		} else if (set->is_pinned) {
+			/* Destroying a perf link would also switch its event off. */
+			bpf_link__disconnect(l->link);
+			bpf_link__destroy(l->link);
+			close(l->fd);
+		} else {
+			bpf_link__destroy(l->link);
+		}
+	}
+	if (set->is_adopted) {
+		const int fds[] = {set->slots_fd, set->retired_fd,     set->connections_fd,
+				   set->bss_fd,   set->gc_settings_fd, set->gc_calibrations_fd};
+
+		for (size_t i = 0; i < set->program_count; i++)
+			close(set->programs[i].fd);
+		for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+			close(fds[i]);
+	}
+	cells_unmap(set);
+	if (set->skel)
+		tidegate_bpf__destroy(set->skel);
+	free(set);
+	return NULL;
+}
+
+bool probe_is_adopted(const struct probe_set *set)
+{
+	return set->is_adopted;
+}
+
+uint64_t probe_maps_id(const struct probe_set *set)
+{
+	return set->control->maps_id;
+}
+
+const struct probe_report *probe_reports(const struct probe_set *set, size_t *ret_count)
+{
+	*ret_count = REPORTS;
+	return set->reports;
+}
+
+void probe_heartbeat(struct probe_set *set, uint64_t now_mono_ns)
+{
+	struct control *c = set->control;
+
+	/* Nobody followed the connections meanwhile: forget them before programs wake up. */
+	if (c->heartbeat_ns &&
+	    (c->is_stale || now_mono_ns > c->heartbeat_ns + HEARTBEAT_LIMIT_NS)) {
+		c->is_stale = 1;
+		slots_discover(set);
+		retire_all_connections(set, now_mono_ns);
+	}
+	__atomic_store_n(&c->heartbeat_ns, now_mono_ns, __ATOMIC_RELEASE);
+	__atomic_store_n(&c->is_stale, 0, __ATOMIC_RELEASE);
+}
+
+const struct probe_lost *probe_lost(struct probe_set *set)
+{
+	for (unsigned int i = 0; i < LOST_REASONS; i++) {
+		set->lost[i].reason = lost_names[i];
+		set->lost[i].count = set->control->lost[i];
+	}
+	return set->lost;
+}
+
+size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < set->program_count && n < max; i++) {
+		struct bpf_prog_info info = {0};
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(set->programs[i].fd, &info, &size))
+			continue;
+		ret[n].program = set->programs[i].name;
+		ret[n].run_ns = info.run_time_ns;
+		ret[n].runs = info.run_cnt;
+		n++;
+	}
+	return n;
+}
+
+int probe_program_fd(const struct probe_set *set, const char *name)
+{
+	for (size_t i = 0; i < set->program_count; i++)
+		if (str_equal(set->programs[i].name, name))
+			return set->programs[i].fd;
+	return -ENOENT;
+}
+
+bool probe_has_link(const struct probe_set *set, const char *name)
+{
+	for (size_t i = 0; i < set->link_count; i++)
+		if (str_equal(set->links[i].name, name))
+			return true;
+	return false;
+}
+
+int probe_add_link(struct probe_set *set, const char *name, int fd)
+{
+	struct probe_link *l = &set->links[set->link_count];
+	char path[PROBE_PATH_BYTES + 64];
+
+	if (set->link_count == PROBE_LINKS) {
+		close(fd);
+		return -ENOSPC;
+	}
+	str_copy(l->name, sizeof(l->name), name);
+	l->link = NULL;
+	l->fd = fd;
+	set->link_count++;
+	if (!set->is_pinned)
+		return 0;
+	snprintf(path, sizeof(path), "%s/link_%s", set->pin_path, l->name);
+	return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The probe set from inside: shared by the files of this folder that load, pin, count and fold, by
+ * nobody else. One process, one thread.
+ */
+#pragma once
+
+#include "probe/probe.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+struct tidegate_bpf;
+
+#define PROBE_LINKS      64
+#define PROBE_PROGRAMS   80
+#define PROBE_NAME_BYTES 32
+#define PROBE_PATH_BYTES 512
+
+enum probe_tier { TIER_FENTRY, TIER_TP_BTF, TIER_RAW_TP, TIER_TRACEPOINT, TIERS };
+
+enum probe_report_id {
+	REPORT_SYSCALLS,
+	REPORT_LOOP,
+	REPORT_REQUESTS,
+	REPORT_FORK,
+	REPORT_GC,
+	REPORT_PIN,
+	REPORTS
+};
+
+struct probe_link {
+	char name[PROBE_NAME_BYTES];
+	struct bpf_link *link; /* NULL: adopted, only fd */
+	int fd;
+};
+
+struct probe_program {
+	char name[PROBE_NAME_BYTES];
+	int fd; /* owned when adopted, else the skeleton's */
+};
+
+struct probe_set {
+	struct tidegate_bpf *skel; /* NULL: adopted */
+	bool is_adopted, is_pinned, has_gc, has_fork;
+	bool has_leaks_to_find; /* after adoption: slots that are neither used nor free */
+	unsigned int threads, gateways;
+	enum probe_tier tier;
+	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd;
+	void *bss;
+	size_t bss_bytes;
+	struct control *control;        /* inside bss */
+	struct slot *slots[SLOTS_MOST]; /* mapped when they are first used */
+	bool is_used[SLOTS_MOST];
+	bool is_leaked[SLOTS_MOST];
+	struct bank *banks[GATEWAYS][2];
+	uint64_t ring_seen; /* what the kernel took up to here is known */
+	uint64_t ports[65536 / 64];
+	struct probe_link links[PROBE_LINKS];
+	size_t link_count;
+	struct probe_program programs[PROBE_PROGRAMS];
+	size_t program_count;
+	struct probe_report reports[REPORTS];
+	struct probe_lost lost[LOST_REASONS + 1];
+	char pin_path[PROBE_PATH_BYTES]; /* <pin_dir>/<layout hash>; "" */
+};
+
+/* ---- ladder.c ---- */
+
+/* Loads and attaches by the first rung that works; fills skel, links, reports. */
+int ladder_climb(struct probe_set *set, const struct probe_options *options, struct err *e);
+const char *ladder_tier_name(enum probe_tier tier);
+void ladder_report(struct probe_set *set, enum probe_report_id id, enum probe_state state,
+		   const char *how, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Reports of a set that was adopted as it stands. */
+void ladder_report_adopted(struct probe_set *set);
+
+/* ---- layout.c: what is filled in before load ---- */
+
+/* Only there, so that the object's bytes are in the program once. NULL and errno. */
+struct tidegate_bpf *layout_open(void);
+int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
+		unsigned int gateways, bool *ret_has_btf);
+/* Names the pins: everything that must be equal for an adoption. */
+uint64_t layout_hash(const struct probe_options *options, unsigned int gateways);
+/* What may change while programs run. */
+void layout_patterns(struct control *control, const struct probe_options *options);
+
+/* ---- cells.c: mappings ---- */
+
+/* Offset of struct control in .bss. */
+size_t cells_control_offset(void);
+int cells_map_control(struct probe_set *set);
+/* NULL: out of memory. */
+struct slot *cells_slot(struct probe_set *set, unsigned int index);
+struct bank *cells_bank(struct probe_set *set, unsigned int gateway, unsigned int which);
+void cells_unmap(struct probe_set *set);
+void cells_add(struct cells *sum, const struct cells *more);
+
+/* ---- slots.c ---- */
+
+void slots_init(struct probe_set *set); /* fresh maps: all slots into the ring */
+int slots_adopt(struct probe_set *set);
+void slots_discover(struct probe_set *set); /* what the kernel took since */
+void slots_find_leaks(struct probe_set *set);
+void slots_release(struct probe_set *set, unsigned int index);
+
+/* ---- retire.c ---- */
+
+/* Folds an ended slot into the bank that does not count, makes that one count, and empties the
+ * slot. Pure: memory only. May die between any two of its RETIRE_STEPS stores and be run again from
+ * the start; `steps` (NULL: all) stops it after so many, for tests. True when it came to the end. */
+#define RETIRE_STEPS 8
+bool retire_slot(struct bank *const banks[2], uint32_t *active, struct slot *slot, uint32_t index,
+		 unsigned int *steps);
+
+/* Counts what was pending on one connection of an ended process, by intent (types.h). */
+void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, bool is_lost,
+			     uint64_t now_ns);
+void retire_connection_apply(struct slot *slot);
+void retire_connection_end(struct slot *slot);
+
+/* Deletes the connections of a process whose last slot this is. */
+void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns);
+/* After a heartbeat gap: connections were not followed, nothing about them is known any more. */
+void retire_all_connections(struct probe_set *set, uint64_t now_ns);
+
+/* ---- pins.c ---- */
+
+/* -EOPNOTSUPP with the reason in e: no bpffs there. */
+int pins_prepare(const char *pin_dir, struct err *e);
+int pins_adopt(struct probe_set *set, uint64_t maps_id);
+int pins_write(struct probe_set *set, struct err *e);
+int pins_remove(const char *dir);
+/* Removes what lies beside the set's own path. */
+void pins_remove_others(const char *pin_dir, const char *own);
+
+/* ---- for gc.c ---- */
+
+/* -ENOENT: not loaded. */
+int probe_program_fd(const struct probe_set *set, const char *name);
+/* Takes a link made elsewhere: pinned with the rest under this name. Takes fd, also on failure. */
+int probe_add_link(struct probe_set *set, const char *name, int fd);
+bool probe_has_link(const struct probe_set *set, const char *name);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A request's life in the cells: started, completed, or ended otherwise. Runs in the watched thread
+ * that reads or writes the connection.
+ */
+#pragma once
+
+#include "slot.bpf.h"
+
+#define barrier() asm volatile("" ::: "memory")
+
+static __always_inline void integral_add(struct integral *f, u64 s, u64 n)
+{
+	f->seq++;
+	barrier();
+	f->s += s;
+	f->n += n;
+	if ((s64)f->n > (s64)f->max)
+		f->max = f->n;
+	barrier();
+	f->seq++;
+}
+
+static __always_inline u32 requests_pending(const struct connection *c)
+{
+	return c->started - c->ended;
+}
+
+static __always_inline void request_start(struct slot *s, struct connection *c, u32 method,
+					  u64 start)
+{
+	u32 i = c->started & (PIPELINE - 1);
+
+	if (requests_pending(c) < PIPELINE) {
+		c->start_ns[i] = start;
+		c->method[i] = method;
+	} else {
+		lost(LOST_PIPELINE);
+	}
+	c->started++;
+	s->cells.requests_started++;
+	integral_add(&s->in_flight, -start, 1);
+}
+
+/* The write that completed the framing, or the close that ends a body without one. */
+static __always_inline void request_complete(struct slot *s, struct connection *c, u64 now)
+{
+	u32 i = c->ended & (PIPELINE - 1);
+	u32 method = c->method[i], code = c->code - 100, class = 0;
+	u64 start = c->start_ns[i];
+
+	c->ended++;
+	if (code >= HTTP_CODES)
+		return;
+	class = code >= 400 ? 4 : code >= 300 ? 3 : code >= 200 ? 2 : code >= 100;
+	histogram_add(s->cells.request_ns[class], now - start);
+	histogram_add(s->cells.first_byte_ns[class], c->response_ns - start);
+	s->cells.requests_completed++;
+	if (method & PENDING_HEALTH)
+		s->cells.requests_health++;
+	method &= PENDING_HEALTH - 1;
+	if (method < HTTP_METHODS)
+		s->cells.requests[method][code]++;
+	integral_add(&s->in_flight, now, (u64)-1);
+}
+
+/* All that are pending end here without an answer; the caller says how they are counted. */
+static __always_inline u32 requests_drop(struct slot *s, struct connection *c, u64 now)
+{
+	u32 n = requests_pending(c);
+
+	if (n) {
+		c->ended = c->started;
+		integral_add(&s->in_flight, now * n, -(u64)n);
+	}
+	return n;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Connections of watched processes and the calls that move bytes on them. Runs in the watched
+ * thread.
+ */
+#pragma once
+
+#include "http.bpf.h"
+
+#define NEG_EPIPE      (-32)
+#define NEG_ECONNRESET (-104)
+#define NEG_ETIMEDOUT  (-110)
+
+#define PEEK 2 /* MSG_PEEK */
+
+#define FAMILY_UNIX      1
+#define SHUTDOWN_RECEIVE 1
+/* enum tcp_state: the peer's end or reset has arrived */
+#define STATE_CLOSE      7
+#define STATE_CLOSE_WAIT 8
+#define STATE_LAST_ACK   9
+#define STATE_CLOSING    11
+
+static __always_inline u64 connection_key(const struct slot *s, u32 fd)
+{
+	return (u64)s->tgid << 32 | fd;
+}
+
+/* A client may leave without the gateway reading the end: ask the socket. Where kernel memory may
+ * not be read (lockdown), nothing is known. */
+static __always_inline u32 socket_flags(u32 fd)
+{
+	u64 task = bpf_get_current_task(), fdt, sk;
+	u16 family = 0;
+	u8 state = 0;
+
+	if (!offsets.is_known)
+		return 0;
+	fdt = kernel_pointer(kernel_pointer(task + offsets.task_files) + offsets.files_fdt);
+	sk = kernel_pointer(kernel_pointer(fdt + offsets.fdt_fd) + fd * 8ULL);
+	sk = kernel_pointer(kernel_pointer(sk + offsets.file_private) + offsets.socket_sk);
+	if (!sk ||
+	    bpf_probe_read_kernel(&family, sizeof(family), (void *)(sk + offsets.sock_family)))
+		return 0;
+	if (family == FAMILY_UNIX) {
+		bpf_probe_read_kernel(&state, sizeof(state), (void *)(sk + offsets.sock_shutdown));
+		return state & SHUTDOWN_RECEIVE ? CONNECTION_CLIENT_LEFT : 0;
+	}
+	bpf_probe_read_kernel(&state, sizeof(state), (void *)(sk + offsets.sock_state));
+	if (state == STATE_CLOSE)
+		return CONNECTION_CLIENT_RESET;
+	return state == STATE_CLOSE_WAIT || state == STATE_LAST_ACK || state == STATE_CLOSING
+		       ? CONNECTION_CLIENT_LEFT
+		       : 0;
+}
+
+static __always_inline void connection_end(struct slot *s, struct connection *c, u32 fd)
+{
+	u64 now;
+	u32 flags, n;
+
+	s->cells.closes++;
+	if (!requests_pending(c))
+		return;
+	now = bpf_ktime_get_ns();
+	flags = c->flags | socket_flags(fd);
+	if (c->streams[SIDE_RESPONSE].state == STREAM_UNTIL_CLOSE &&
+	    !(flags & CONNECTION_CLIENT_RESET))
+		request_complete(s, c, now);
+	n = requests_drop(s, c, now);
+	if (flags)
+		s->cells.requests_aborted += n;
+	else
+		s->cells.requests_lost += n;
+}
+
+/* The descriptor is about to be closed, or turns out to have become another one. */
+static __always_inline void connection_drop(struct slot *s, u32 fd)
+{
+	u64 key = connection_key(s, fd);
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+
+	if (!c)
+		return;
+	connection_end(s, c, fd);
+	bpf_map_delete_elem(&connections, &key);
+}
+
+static __always_inline void connection_accepted(struct slot *s, u32 fd, u64 now)
+{
+	u64 key = connection_key(s, fd);
+
+	connection_drop(s, fd);
+	s->cells.accepts++;
+	s->last_accept_ns = now;
+	if (bpf_map_update_elem(&connections, &key, (const void *)&blank, BPF_ANY)) {
+		s->cells.closes++;
+		lost(LOST_CONNECTIONS);
+	}
+}
+
+static __always_inline void scan_begin(struct scan *sc, u64 n)
+{
+	sc->left = n;
+	sc->pos = sc->len = sc->line = 0;
+	sc->now_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline void scan_buffer(struct slot *s, u64 n)
+{
+	scan_begin(&s->scan, n);
+	s->scan.user = s->args[1];
+	s->scan.segment = n;
+	s->scan.iov_left = 0;
+}
+
+static __always_inline void scan_vector(struct slot *s, u64 n, u64 iov, u64 count)
+{
+	scan_begin(&s->scan, n);
+	s->scan.segment = 0;
+	s->scan.iov = iov;
+	s->scan.iov_left = count;
+}
+
+/* False: the header could not be read. */
+static __always_inline bool scan_message(struct slot *s, u64 n)
+{
+	u64 iov[2] = {}; /* struct msghdr: the vector and its length at offset 16 */
+
+	if (bpf_probe_read_user(iov, sizeof(iov), (void *)(s->args[1] + 16))) {
+		lost(LOST_MEMORY);
+		return 0;
+	}
+	scan_vector(s, n, iov[0], iov[1]);
+	return 1;
+}
+
+static __always_inline bool scan_setup(struct slot *s, const u32 class, u64 n)
+{
+	if (class == CLASS_READ || class == CLASS_WRITE)
+		scan_buffer(s, n);
+	else if (class == CLASS_READV || class == CLASS_WRITEV)
+		scan_vector(s, n, s->args[1], s->args[2]);
+	else
+		return scan_message(s, n);
+	return 1;
+}
+
+static __always_inline void walk_all(struct slot *s, struct connection *c, const u32 side)
+{
+	struct walk w = {.slot = s, .connection = c};
+	long steps;
+
+	if (side == SIDE_REQUEST)
+		steps = bpf_loop(STEPS_MOST, walk_request, &w, 0);
+	else
+		steps = bpf_loop(STEPS_MOST, walk_response, &w, 0);
+	if (steps >= STEPS_MOST) {
+		lost(LOST_PARSE);
+		connection_off(s, c, s->scan.now_ns);
+	}
+}
+
+static __always_inline struct connection *connection_of(struct slot *s, u32 fd)
+{
+	u64 key = connection_key(s, fd);
+
+	return bpf_map_lookup_elem(&connections, &key);
+}
+
+static __always_inline void request_read(struct slot *s, u32 id, const u32 class, s64 ret)
+{
+	struct connection *c = connection_of(s, (u32)s->args[0]);
+	struct stream *st;
+
+	if (!c)
+		return;
+	if (ret <= 0) {
+		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE || ret == NEG_ETIMEDOUT)
+			c->flags |= CONNECTION_CLIENT_RESET;
+		else if (!ret && (class != CLASS_READ || s->args[2]))
+			c->flags |= CONNECTION_CLIENT_LEFT;
+		return;
+	}
+	if (class == CLASS_READ && id == SYSCALL_recvfrom && s->args[3] & PEEK)
+		return;
+	if (class == CLASS_RECVMSG && s->args[2] & PEEK)
+		return;
+	st = &c->streams[SIDE_REQUEST];
+	if (st->state == STREAM_OFF)
+		return;
+	if (st->skip > (u64)ret) {
+		st->skip -= ret;
+		return;
+	}
+	if (scan_setup(s, class, ret))
+		walk_all(s, c, SIDE_REQUEST);
+}
+
+static __always_inline void response_write(struct slot *s, const u32 class, u32 fd, s64 ret)
+{
+	struct connection *c = connection_of(s, fd);
+	struct stream *st;
+
+	if (!c)
+		return;
+	if (ret <= 0) {
+		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE)
+			c->flags |= CONNECTION_CLIENT_RESET;
+		return;
+	}
+	st = &c->streams[SIDE_RESPONSE];
+	if (st->state >= STREAM_UNTIL_CLOSE || !requests_pending(c))
+		return;
+	if (st->skip > (u64)ret) {
+		st->skip -= ret;
+		return;
+	}
+	if (class == CLASS_SENDFILE || class == CLASS_SPLICE) {
+		struct walk w = {.slot = s, .connection = c};
+
+		/* Bytes that never were in the process: only a counted body can be these. */
+		s->scan.now_ns = bpf_ktime_get_ns();
+		if (st->skip == (u64)ret)
+			skip_take(&w, SIDE_RESPONSE, ret);
+		else
+			connection_off(s, c, s->scan.now_ns);
+		return;
+	}
+	if (scan_setup(s, class, ret))
+		walk_all(s, c, SIDE_RESPONSE);
+}
