@@ -434,6 +434,8 @@ static int frame_apply(struct apply *a, size_t size)
 	}
 	held_drop(a->f, inc, inc->applied.watermark);
 	books_keep(a, before, size);
+	if (f->sequence == inc->time_sequence)
+		load_sample(a->f, inc);
 	return 1;
 }
 

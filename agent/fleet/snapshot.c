@@ -113,6 +113,12 @@ static void pack_incarnation(struct pack *p, const struct fleet_incarnation *inc
 		pack_u64(p, inc->applied.ranges[i].first);
 		pack_u64(p, inc->applied.ranges[i].last);
 	}
+	pack_u64(p, inc->load_count);
+	for (unsigned int i = 0; i < FLEET_LOADS; i++) {
+		pack_u64(p, inc->load[i].time_ms);
+		pack_u64(p, inc->load[i].busy_ns);
+		pack_double(p, inc->load[i].workers);
+	}
 }
 
 static void pack_series(struct pack *p, const struct fleet_series *s)
@@ -316,6 +322,14 @@ static int load_incarnation(struct fleet *f, struct unpack *u)
 		if (r == 1 && inc->applied.count)
 			inc->applied.ranges[inc->applied.count - 1].last = last;
 	}
+	inc->load_count = (uint32_t)unpack_u64_max(u, UINT32_MAX);
+	for (unsigned int i = 0; i < FLEET_LOADS; i++) {
+		inc->load[i].time_ms = unpack_u64(u);
+		inc->load[i].busy_ns = unpack_u64(u);
+		inc->load[i].workers = unpack_double(u);
+	}
+	if (u->is_bad)
+		inc->load_count = 0;
 	return r < 0 ? r : 0;
 }
 

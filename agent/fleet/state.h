@@ -51,6 +51,14 @@ struct fleet_held {
 	uint64_t *words;
 };
 
+/* Of one moment: what all event loops of the agent counted as busy. */
+struct fleet_load {
+	uint64_t time_ms, busy_ns;
+	double workers;
+};
+
+#define FLEET_LOADS 16
+
 struct fleet_incarnation {
 	uint8_t id[FRAME_INCARNATION_BYTES];
 	struct fleet_agent *agent;
@@ -73,6 +81,8 @@ struct fleet_incarnation {
 	struct fleet_held *held; /* ascending by sequence */
 	uint32_t held_count, held_capacity;
 	size_t held_bytes;
+	struct fleet_load load[FLEET_LOADS];
+	uint32_t load_count; /* of all time; the array is a ring */
 };
 
 struct fleet_agent {
@@ -133,6 +143,9 @@ void fleet_incarnation_clear(struct fleet_incarnation *inc);
 int cell_window_reach(struct cell_window **w, unsigned int first, unsigned int last);
 /* Reserved before with reach. */
 void cell_window_add(struct cell_window *w, unsigned int cell, uint64_t count);
+
+/* load.c: after the newest frame was applied */
+void load_sample(const struct fleet *f, struct fleet_incarnation *inc);
 
 /* held.c */
 void held_fini(struct fleet_incarnation *inc);
