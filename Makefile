@@ -148,6 +148,14 @@ $(B)/tests/bpf/%.t: tests/bpf/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lcmocka -lm
 
+# tests/bench/*.b are scripts, tests/bench/*.c programs; BENCH="…" picks some.
+BENCH_BINS := $(patsubst tests/bench/%.c,$(B)/tests/bench/%.b,$(sort $(wildcard tests/bench/*.c)))
+BENCH ?= $(sort $(wildcard tests/bench/*.b)) $(BENCH_BINS)
+$(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
+	$(call say,BENCH,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
+
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
 check: $(B)/.deps-check
@@ -164,6 +172,16 @@ check-flow: all
 	$(Q)tests/run $(FLOW_TESTS)
 check-vm: all
 	$(Q)tests/run $(VM_TESTS)
+
+# ---- the product, and what it costs -------------------------------------------------------------
+.PHONY: demo bench
+demo: $(B)/.deps-demo
+	+$(Q)$(MAKE) --no-print-directory all
+	$(Q)packaging/examples/demo/demo
+bench: $(B)/.deps-bench
+	+$(Q)$(MAKE) --no-print-directory bench-all
+bench-all: all $(BENCH_BINS)
+	$(Q)tests/bench/run $(BENCH)
 
 # ---- lint: the fast part is in check; analyze is the slow one ---------------------------------
 .PHONY: lint analyze format
