@@ -49,31 +49,74 @@ static void line_plain(struct line *l, const char *s)
 		line_char(l, (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s);
 }
 
+/* Bytes of the character at s, of at most len: 0 when it is not UTF-8. */
+static size_t utf8_length(const char *s, size_t len)
+{
+	unsigned char c = (unsigned char)s[0];
+	size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : 4;
+
+	if ((c >= 0x80 && c < 0xc2) || c > 0xf4 || n > len)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if (((unsigned char)s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((c == 0xe0 && (unsigned char)s[1] < 0xa0) ||
+	    (c == 0xed && (unsigned char)s[1] > 0x9f) ||
+	    (c == 0xf0 && (unsigned char)s[1] < 0x90) || (c == 0xf4 && (unsigned char)s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+/* Leaves room for what closes the object: a cut line is a whole object still. */
+static bool line_is_full(const struct line *l)
+{
+	return l->len > sizeof(l->text) - 128;
+}
+
 static void line_json_string(struct line *l, const char *s, size_t len)
 {
 	char hex[8];
+	size_t n;
 
 	line_char(l, '"');
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < len && !line_is_full(l); i += n) {
 		unsigned char c = (unsigned char)s[i];
 
+		n = utf8_length(s + i, len - i);
 		if (c == '"' || c == '\\') {
 			line_char(l, '\\');
 			line_char(l, (char)c);
 		} else if (c < 0x20 || c == 0x7f) {
 			snprintf(hex, sizeof(hex), "\\u%04x", c);
 			line_puts(l, hex);
+		} else if (!n) {
+			line_puts(l, "\\ufffd");
+			n = 1;
 		} else {
-			line_char(l, (char)c);
+			for (size_t k = 0; k < n; k++)
+				line_char(l, s[i + k]);
 		}
 	}
 	line_char(l, '"');
 }
 
-/* Splits key=value pairs; a value that begins with a quote runs to the last quote before " key=". */
+/* The quote that ends a value: the first at the end or before " key=". */
+static const char *closing_quote(const char *s)
+{
+	for (const char *q = strchr(s, '"'); q; q = strchr(q + 1, '"')) {
+		const char *key = q + 1 + strspn(q + 1, " ");
+		size_t n = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_.");
+
+		if (!*key || (key > q + 1 && n && key[n] == '='))
+			return q;
+	}
+	return s + strlen(s);
+}
+
+/* Splits key=value pairs. */
 static void line_json_fields(struct line *l, const char *s)
 {
-	while (*s) {
+	while (*s && !line_is_full(l)) {
 		const char *eq = strchr(s, '='), *end;
 
 		if (!eq)
@@ -84,9 +127,7 @@ static void line_json_fields(struct line *l, const char *s)
 		eq++;
 		if (*eq == '"') {
 			eq++;
-			end = strchr(eq, '"');
-			if (!end)
-				end = eq + strlen(eq);
+			end = closing_quote(eq);
 			line_json_string(l, eq, (size_t)(end - eq));
 			if (*end)
 				end++;
