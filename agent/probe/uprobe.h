@@ -38,10 +38,3 @@ unsigned int uprobe_attach_type(enum uprobe_how how);
 int uprobe_attach(enum uprobe_how how, int program_fd, int file_fd,
 		  const struct uprobe_place *places, size_t count, struct uprobe_links *ret);
 void uprobe_detach(struct uprobe_links *links);
-
-/* Pins as <dir>/<name>_0 …; adopting gives back links that were pinned: -ENOENT when not all are
- * there (then those that are have been removed). */
-int uprobe_pin(const struct uprobe_links *links, const char *dir, const char *name);
-int uprobe_adopt(enum uprobe_how how, size_t places, const char *dir, const char *name,
-		 struct uprobe_links *ret);
-void uprobe_unpin(const char *dir, const char *name);
