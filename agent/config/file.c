@@ -293,7 +293,7 @@ static int check_item(const struct check *k, size_t index, enum verdict *ret)
 
 /* Judges every key and cuts what must not reach libcyaml out of the text: what was refused (in a
  * lenient load) and keys without a value. *ret_left is how many values are left. */
-static int check_keys(const struct check *k, char *text, size_t size, size_t *ret_left)
+static int check_keys(const struct check *k, char *text, size_t *ret_left)
 {
 	size_t n = k->outline->count, next;
 	enum verdict verdict;
@@ -325,9 +325,9 @@ static int check_keys(const struct check *k, char *text, size_t size, size_t *re
 			good = 1;
 		*ret_left += good;
 		if (!good)
-			outline_cut(item, text, size);
+			outline_cut(item, text);
 		for (size_t j = 0; j < bad_count && good; j++)
-			outline_cut(&k->outline->items[bad[j]], text, size);
+			outline_cut(&k->outline->items[bad[j]], text);
 	}
 	return 0;
 }
@@ -401,7 +401,7 @@ static int load_text(const struct check *k, struct config *c, char *text, size_t
 	size_t left = 0;
 	int r;
 
-	r = check_keys(k, text, size, &left);
+	r = check_keys(k, text, &left);
 	if (r < 0 || !left)
 		return r;
 	schema_init(&schema);

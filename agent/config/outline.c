@@ -15,7 +15,24 @@ struct scan {
 	bool has_event;
 	struct outline *outline;
 	struct err *e;
+	const char *text;
+	size_t size;
+	size_t at_character, at_byte; /* where offset_of() was last */
 };
+
+/* Marks count characters, we cut bytes. Marks come in order, so that this walks the text once. */
+static size_t offset_of(struct scan *s, size_t character)
+{
+	if (character < s->at_character)
+		s->at_character = s->at_byte = 0;
+	while (s->at_character < character && s->at_byte < s->size) {
+		s->at_byte++;
+		while (s->at_byte < s->size && ((unsigned char)s->text[s->at_byte] & 0xc0) == 0x80)
+			s->at_byte++;
+		s->at_character++;
+	}
+	return s->at_byte;
+}
 
 static int next(struct scan *s)
 {
@@ -143,7 +160,7 @@ static int scan_mapping(struct scan *s, const char *section)
 			return err_set(s->e, -EINVAL, "%u: a key must be a word", item.line);
 		copy_name(item.section, section ? section : "");
 		copy_name(item.name, (const char *)s->event.data.scalar.value);
-		item.begin = s->event.start_mark.index;
+		item.begin = offset_of(s, s->event.start_mark.index);
 		r = next(s);
 		if (r < 0)
 			return r;
@@ -164,7 +181,7 @@ static int scan_mapping(struct scan *s, const char *section)
 			r = skip_collection(s, &entries, &ragged);
 		if (r < 0)
 			return r;
-		s->outline->items[index].end = s->event.end_mark.index;
+		s->outline->items[index].end = offset_of(s, s->event.end_mark.index);
 		s->outline->items[index].entries = entries;
 		if (item.kind == OUTLINE_SEQUENCE && ragged) {
 			s->outline->items[index].is_ragged = true;
@@ -209,7 +226,7 @@ static int scan_stream(struct scan *s)
 int outline_scan(const char *text, size_t size, struct outline *ret, struct err *e)
 {
 	struct outline outline = {0};
-	struct scan s = {.outline = &outline, .e = e};
+	struct scan s = {.outline = &outline, .e = e, .text = text, .size = size};
 	int r;
 
 	if (!yaml_parser_initialize(&s.parser))
@@ -235,19 +252,13 @@ void outline_fini(struct outline *o)
 	*o = (struct outline){0};
 }
 
-void outline_cut(const struct outline_item *item, char *text, size_t size)
+void outline_cut(const struct outline_item *item, char *text)
 {
-	size_t index = 0;
 	/* In braces something must stay between the commas: a key that nobody knows. */
 	bool keep = item->is_flow;
 
-	for (size_t i = 0; i < size; i++) {
-		/* Marks count characters: the later bytes of one in UTF-8 do not begin another. */
-		if (i && ((unsigned char)text[i] & 0xc0) != 0x80)
-			index++;
-		if (index >= item->end)
-			return;
-		if (index < item->begin || text[i] == '\n' || text[i] == '\r')
+	for (size_t i = item->begin; i < item->end; i++) {
+		if (text[i] == '\n' || text[i] == '\r')
 			continue;
 		text[i] = keep ? 'x' : ' ';
 		keep = false;

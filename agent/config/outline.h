@@ -23,7 +23,7 @@ struct outline_item {
 	unsigned int entries;    /* of a list */
 	bool is_flow;            /* the mapping around it is written in braces */
 	bool is_ragged;          /* a list with entries that are no scalars */
-	size_t begin, end;       /* characters of key and value */
+	size_t begin, end;       /* of key and value, in bytes */
 };
 
 struct outline {
@@ -36,4 +36,4 @@ int outline_scan(const char *text, size_t size, struct outline *ret, struct err 
 void outline_fini(struct outline *o);
 
 /* Overwrites key and value in text, so that what is left loads without them. */
-void outline_cut(const struct outline_item *item, char *text, size_t size);
+void outline_cut(const struct outline_item *item, char *text);
