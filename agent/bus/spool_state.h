@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The spool's own structs. Internal to spool*.c. */
+#pragma once
+
+#include "bus/spool.h"
+#include "bus/spool_file.h"
+#include "bus/spool_set.h"
+
+#define SPOOL_FILES_MAX   1024u
+#define SPOOL_CURSOR_SETS 8u /* incarnations that a cursor knows; of older ones all is sent again */
+
+struct spool_file {
+	uint64_t number;
+	int fd;
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	uint64_t bytes, first, last; /* sequences; last 0: no record */
+	uint64_t last_time_ms;
+};
+
+struct spool_memory_frame {
+	uint64_t sequence, time_ms;
+	uint8_t *data;
+	size_t size;
+};
+
+struct spool_identity { /* payload of the incarnation file */
+	uint8_t boot_id[16];
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	uint64_t reserved_sequence; /* all below may have been given */
+	uint32_t next_id, reserved0;
+};
+
+struct spool {
+	int dir_fd; /* -1: memory alone */
+	uint64_t limit_bytes, limit_age_ns, file_bytes;
+	struct spool_slots identity_slots;
+	struct spool_identity identity;
+	bool is_continued;
+	uint64_t next_sequence;
+	struct spool_file files[SPOOL_FILES_MAX]; /* oldest first */
+	unsigned int file_count;
+	bool has_current; /* the last of files is being written by this process */
+	uint64_t next_number;
+	struct spool_memory_frame memory[SPOOL_MEMORY_FRAMES];
+	unsigned int memory_count;
+	size_t memory_bytes;
+	struct spool_cursor *cursors[SPOOL_CURSORS_MAX];
+	unsigned int cursor_count;
+	uint8_t *scratch; /* FRAME_SEALED_MAX */
+	struct spool_stats stats;
+};
+
+struct spool_cursor_set { /* of one incarnation; part of the cursor file's payload */
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	uint64_t used; /* order of last use, 0: free */
+	struct spool_set set;
+};
+
+struct spool_cursor_state {
+	char address[256];
+	uint64_t uses;
+	struct spool_cursor_set sets[SPOOL_CURSOR_SETS];
+};
+
+struct spool_reader {
+	uint64_t number; /* of the file */
+	off_t offset;
+	uint64_t last;  /* of the current incarnation: nothing up to here again */
+	uint64_t until; /* of the current incarnation: stops before it */
+	bool has_record;
+	struct spool_record record;
+	uint64_t next_number;
+	off_t next_offset;
+	uint8_t *buf;
+};
+
+struct spool_cursor {
+	struct spool *spool;
+	struct spool_slots slots;
+	struct spool_cursor_state *state;
+	bool is_dirty;
+	struct spool_reader readers[2];
+	uint64_t pending_bytes, pending_frames;
+};
+
+/* Walks the valid records of a file. fn returns false to stop. */
+void spool_file_walk(struct spool *s, const struct spool_file *f,
+		     void (*fn)(void *data, const struct spool_file *f,
+				const struct spool_record_header *h),
+		     void *data, uint64_t *ret_damaged);
+
+/* -------- spool_cursor.c, for spool.c -------- */
+
+struct spool_set *spool_cursor_set(struct spool_cursor *c,
+				   const uint8_t incarnation[FRAME_INCARNATION_BYTES]);
+void spool_cursor_appended(struct spool_cursor *c, size_t size);
+/* A frame is given up. Returns whether this cursor still waited for it. */
+bool spool_cursor_lost(struct spool_cursor *c, const uint8_t incarnation[FRAME_INCARNATION_BYTES],
+		       uint64_t sequence, size_t size);
+void spool_cursor_save(struct spool_cursor *c);

@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Uplink: sessions, window, retries over a raw nanomsg REQ socket. Courier, loop thread. */
+#include "bus/uplink.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "bus/frame_budget.h"
+#include "bus/uplink_request.h"
+#include "tidegate.pb-c.h"
+
+#include <errno.h>
+#include <nanomsg/nn.h>
+#include <nanomsg/reqrep.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define UPLINK_MAGIC            0x55504c4bu
+#define UPLINK_WINDOW_MAX       16u
+#define UPLINK_SESSIONS         8u
+#define UPLINK_VERSION          1u
+#define UPLINK_REPLY_BUDGET     (1u << 20)
+#define UPLINK_BACKOFF_LEAST_NS (100 * NS_PER_MS)
+#define UPLINK_UNKNOWN_ROUNDS   3u
+#define REQUEST_ID_FLAG         0x80000000u /* marks the end of an SP backtrace */
+
+struct session {
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	uint32_t id; /* 0: free */
+	uint64_t used;
+};
+
+struct uplink {
+	uint32_t magic;
+	struct loop *loop;
+	struct spool *spool;
+	struct spool_cursor *cursor;
+	struct uplink_events events;
+	char *address, *agent;
+	char *labels[16];
+	size_t label_strings;
+	uint64_t backoff_ns, backoff_now_ns, timeout_ns;
+	unsigned int window;
+	int socket, endpoint;
+	struct loop_watch *read_watch, *write_watch, *timer;
+	struct uplink_request requests[UPLINK_WINDOW_MAX];
+	struct session sessions[UPLINK_SESSIONS];
+	uint64_t session_uses;
+	uint32_t next_id;
+	uint64_t random;
+	bool is_waiting;   /* for the end of a backoff */
+	bool is_proven;    /* a reply came since the last trouble: the whole window may be used */
+	bool wants_reopen; /* the connection may be half open */
+	bool is_live_next; /* whose turn it is */
+	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
+	uint64_t key_sequence;
+	unsigned int missing_rounds;
+	struct uplink_stats stats;
+};
+
+static void pump(struct uplink *u);
+
+static uint64_t random_next(struct uplink *u)
+{
+	u->random ^= u->random << 13;
+	u->random ^= u->random >> 7;
+	u->random ^= u->random << 17;
+	return u->random;
+}
+
+/* -------- sessions -------- */
+
+static struct session *session_find(struct uplink *u, const uint8_t *incarnation)
+{
+	for (unsigned int i = 0; i < UPLINK_SESSIONS; i++)
+		if (u->sessions[i].id &&
+		    memcmp(u->sessions[i].incarnation, incarnation, FRAME_INCARNATION_BYTES) == 0)
+			return &u->sessions[i];
+	return NULL;
+}
+
+static void session_set(struct uplink *u, const uint8_t *incarnation, uint32_t id)
+{
+	struct session *s = session_find(u, incarnation);
+
+	if (!s) {
+		s = &u->sessions[0];
+		for (unsigned int i = 1; i < UPLINK_SESSIONS; i++)
+			if (u->sessions[i].used < s->used)
+				s = &u->sessions[i];
+		memcpy(s->incarnation, incarnation, FRAME_INCARNATION_BYTES);
+	}
+	s->id = id;
+	s->used = id ? ++u->session_uses : 0;
+}
+
+static uint32_t session_of(void *data, const uint8_t *incarnation)
+{
+	struct session *s = session_find(data, incarnation);
+
+	return s ? s->id : 0;
+}
+
+static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t size)
+{
+	struct uplink *u = data;
+	static char software[] = "tidegate " TIDEGATE_VERSION;
+	uint8_t copy[FRAME_INCARNATION_BYTES];
+	Tidegate__Hello hello;
+
+	memcpy(copy, incarnation, sizeof(copy));
+	tidegate__hello__init(&hello);
+	hello.version = UPLINK_VERSION;
+	hello.agent = u->agent;
+	hello.incarnation = (ProtobufCBinaryData){.len = sizeof(copy), .data = copy};
+	hello.labels = u->labels;
+	hello.n_labels = u->label_strings;
+	hello.software = software;
+	if (tidegate__hello__get_packed_size(&hello) > size)
+		return -E2BIG;
+	return (int)tidegate__hello__pack(&hello, buf);
+}
+
+/* -------- socket -------- */
+
+static void on_readable(void *data, int fd, unsigned int events);
+static void on_writable(void *data, int fd, unsigned int events);
+
+static void socket_close(struct uplink *u)
+{
+	u->read_watch = loop_remove(u->read_watch);
+	u->write_watch = loop_remove(u->write_watch);
+	if (u->socket >= 0)
+		nn_close(u->socket);
+	u->socket = -1;
+}
+
+static int set_option(int socket, int option, int value)
+{
+	return nn_setsockopt(socket, NN_SOL_SOCKET, option, &value, sizeof(value)) < 0 ? -nn_errno()
+										       : 0;
+}
+
+static int watch_fd(struct uplink *u, int option, loop_fd_fn fn, unsigned int events,
+		    struct loop_watch **ret)
+{
+	int fd;
+	size_t size = sizeof(fd);
+
+	if (nn_getsockopt(u->socket, NN_SOL_SOCKET, option, &fd, &size) < 0)
+		return -nn_errno();
+	return loop_add_fd(u->loop, fd, events, fn, u, ret);
+}
+
+static int socket_open(struct uplink *u, struct err *e)
+{
+	/* nanomsg has no jitter of its own: each agent begins with another interval. */
+	int least_ms = 100 + (int)(random_next(u) % 400);
+	int most_ms = (int)(u->backoff_ns / NS_PER_MS);
+	int r;
+
+	if (most_ms < least_ms)
+		least_ms = most_ms;
+	u->socket = nn_socket(AF_SP_RAW, NN_REQ);
+	if (u->socket < 0)
+		return err_set(e, -nn_errno(), "uplink: cannot open a socket: %s",
+			       nn_strerror(nn_errno()));
+	if ((r = set_option(u->socket, NN_RECONNECT_IVL, least_ms)) < 0 ||
+	    (r = set_option(u->socket, NN_RECONNECT_IVL_MAX, most_ms)) < 0)
+		return err_set(e, r, "uplink: cannot set an option: %s", nn_strerror(-r));
+	u->endpoint = nn_connect(u->socket, u->address);
+	if (u->endpoint < 0)
+		return err_set(e, -nn_errno(), "uplink: \"%s\" is no address: %s", u->address,
+			       nn_strerror(nn_errno()));
+	r = watch_fd(u, NN_RCVFD, on_readable, LOOP_READ, &u->read_watch);
+	if (r == 0) /* readable means that a message can be sent; looked at only when one waits */
+		r = watch_fd(u, NN_SNDFD, on_writable, 0, &u->write_watch);
+	return r < 0 ? err_set(e, r, "uplink: cannot watch: %s", err_text(r)) : 0;
+}
+
+/* 0, -EAGAIN when nobody is connected or its buffer is full. */
+static int socket_send(struct uplink *u, const struct uplink_request *q)
+{
+	uint8_t control[NN_CMSG_SPACE(sizeof(size_t) + sizeof(uint32_t))] = {0};
+	struct nn_iovec iov = {.iov_base = q->message, .iov_len = q->size};
+	struct nn_msghdr header = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = control,
+				   .msg_controllen = sizeof(control)};
+	struct nn_cmsghdr *c = NN_CMSG_FIRSTHDR(&header);
+	size_t size = sizeof(uint32_t);
+	uint8_t id[4] = {(uint8_t)(q->id >> 24), (uint8_t)(q->id >> 16), (uint8_t)(q->id >> 8),
+			 (uint8_t)q->id};
+
+	c->cmsg_len = NN_CMSG_LEN(sizeof(size_t) + sizeof(id));
+	c->cmsg_level = PROTO_SP;
+	c->cmsg_type = SP_HDR;
+	memcpy(NN_CMSG_DATA(c), &size, sizeof(size));
+	memcpy(NN_CMSG_DATA(c) + sizeof(size), id, sizeof(id));
+	return nn_sendmsg(u->socket, &header, NN_DONTWAIT) < 0 ? -nn_errno() : 0;
+}
+
+/* Bytes, or -EAGAIN and others. *ret_message is freed with nn_freemsg; *ret_id 0: no valid one. */
+static int socket_receive(struct uplink *u, void **ret_message, uint32_t *ret_id)
+{
+	uint8_t control[256];
+	struct nn_iovec iov = {.iov_base = ret_message, .iov_len = NN_MSG};
+	struct nn_msghdr header = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = control,
+				   .msg_controllen = sizeof(control)};
+	int n = nn_recvmsg(u->socket, &header, NN_DONTWAIT);
+
+	if (n < 0)
+		return -nn_errno();
+	*ret_id = 0;
+	for (struct nn_cmsghdr *c = NN_CMSG_FIRSTHDR(&header); c; c = NN_CMSG_NXTHDR(&header, c)) {
+		const uint8_t *p = NN_CMSG_DATA(c);
+		size_t size;
+
+		if (c->cmsg_level != PROTO_SP || c->cmsg_type != SP_HDR)
+			continue;
+		memcpy(&size, p, sizeof(size));
+		if (size != sizeof(uint32_t))
+			continue;
+		p += sizeof(size);
+		*ret_id = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+	}
+	return n;
+}
+
+/* -------- requests -------- */
+
+static unsigned int in_flight(const struct uplink *u)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < u->window; i++)
+		n += u->requests[i].id != 0;
+	return n;
+}
+
+static void request_end(struct uplink_request *q)
+{
+	q->id = 0;
+	free(q->message);
+	q->message = NULL;
+	q->cap = q->size = 0;
+}
+
+static void begin_anew(struct uplink *u)
+{
+	for (unsigned int i = 0; i < u->window; i++)
+		request_end(&u->requests[i]);
+	spool_cursor_rewind(u->cursor);
+}
+
+static void timer_set(struct uplink *u, uint64_t ns)
+{
+	loop_set_timer(u->timer, ns / NS_PER_MS + 1, 0);
+}
+
+/* Something went wrong: forget what is in flight, wait, and send it again. */
+static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
+{
+	uint64_t wait;
+
+	if (!u->stats.is_lost) {
+		u->stats.is_lost = true;
+		if (u->events.on_lost)
+			u->events.on_lost(u->events.data, u->address, why);
+	}
+	begin_anew(u);
+	u->is_proven = false;
+	u->backoff_now_ns =
+		u->backoff_now_ns * 2 > u->backoff_ns ? u->backoff_ns : u->backoff_now_ns * 2;
+	if (u->backoff_now_ns < least_ns)
+		u->backoff_now_ns = least_ns;
+	wait = u->backoff_now_ns / 2 + random_next(u) % (u->backoff_now_ns / 2 + 1);
+	u->is_waiting = true;
+	timer_set(u, wait);
+}
+
+static void request_try_send(struct uplink *u, struct uplink_request *q)
+{
+	int r = socket_send(u, q);
+
+	if (r < 0) { /* also errors: the deadline finds them */
+		loop_set_events(u->write_watch, LOOP_READ);
+		return;
+	}
+	q->is_sent = true;
+	q->deadline_ns = clock_mono_ns() + u->timeout_ns;
+	u->stats.messages++;
+	u->stats.payload_bytes += q->size;
+	u->stats.frames_sent += q->frame_count;
+	free(q->message);
+	q->message = NULL;
+	q->cap = q->size = 0;
+}
+
+static void request_begin(struct uplink *u, struct uplink_request *q)
+{
+	u->next_id = (u->next_id + 1) | REQUEST_ID_FLAG;
+	q->id = u->next_id;
+	q->is_sent = false;
+	q->deadline_ns = clock_mono_ns() + u->timeout_ns;
+	request_try_send(u, q);
+}
+
+/* A new session is asked for by one request alone, and after trouble one goes ahead. */
+static unsigned int window_now(const struct uplink *u)
+{
+	for (unsigned int i = 0; i < u->window; i++)
+		if (u->requests[i].id && (u->requests[i].has_hello || !u->requests[i].is_sent))
+			return 0;
+	return u->is_proven ? u->window : 1;
+}
+
+static void pump(struct uplink *u)
+{
+	uint64_t next = UINT64_MAX, now;
+
+	while (!u->is_waiting && in_flight(u) < window_now(u)) {
+		struct uplink_request *q = u->requests;
+		enum spool_end end = u->is_live_next ? SPOOL_LIVE : SPOOL_OLD;
+		int r;
+
+		while (q->id)
+			q++;
+		u->is_live_next = !u->is_live_next;
+		r = uplink_request_fill(q, u->cursor, end, session_of, hello_of, u);
+		if (r == 0)
+			r = uplink_request_fill(q, u->cursor,
+						end == SPOOL_OLD ? SPOOL_LIVE : SPOOL_OLD,
+						session_of, hello_of, u);
+		if (r < 0) {
+			trouble(u, err_text(r), UPLINK_BACKOFF_LEAST_NS);
+			return;
+		}
+		if (r == 0)
+			break;
+		request_begin(u, q);
+	}
+	if (u->is_waiting)
+		return;
+	for (unsigned int i = 0; i < u->window; i++) {
+		const struct uplink_request *q = &u->requests[i];
+
+		/* Once lost, an unsent request waits for the connection as long as it takes. */
+		if (q->id && (q->is_sent || !u->stats.is_lost) && q->deadline_ns < next)
+			next = q->deadline_ns;
+	}
+	now = clock_mono_ns();
+	if (next != UINT64_MAX)
+		timer_set(u, next > now ? next - now : 0);
+}
+
+static void on_timer(void *data)
+{
+	struct uplink *u = data;
+	uint64_t now = clock_mono_ns();
+
+	CHECK(u->magic == UPLINK_MAGIC);
+	if (u->is_waiting) {
+		u->is_waiting = false;
+		if (u->wants_reopen) {
+			u->wants_reopen = false;
+			socket_close(u);
+			if (socket_open(u, NULL) < 0) {
+				socket_close(u);
+				u->wants_reopen = true;
+				trouble(u, "cannot open a socket", UPLINK_BACKOFF_LEAST_NS);
+				return;
+			}
+		}
+		pump(u);
+		return;
+	}
+	for (unsigned int i = 0; i < u->window; i++) {
+		const struct uplink_request *q = &u->requests[i];
+
+		if (!q->id || (!q->is_sent && u->stats.is_lost) || q->deadline_ns > now)
+			continue;
+		u->stats.timeouts++;
+		u->wants_reopen |= q->is_sent;
+		trouble(u, q->is_sent ? "no reply in time" : "cannot connect",
+			UPLINK_BACKOFF_LEAST_NS);
+		return;
+	}
+	pump(u);
+}
+
+static void on_writable(void *data, int fd, unsigned int events)
+{
+	struct uplink *u = data;
+
+	(void)fd;
+	(void)events;
+	loop_set_events(u->write_watch, 0);
+	for (unsigned int i = 0; i < u->window; i++)
+		if (u->requests[i].id && !u->requests[i].is_sent)
+			request_try_send(u, &u->requests[i]);
+	pump(u);
+}
+
+/* -------- replies -------- */
+
+static void settle(struct uplink *u, struct uplink_request *q, const uint64_t *sequences, size_t n,
+		   enum spool_fate fate)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct uplink_frame *f = uplink_request_find(q, sequences[i]);
+
+		if (!f || f->is_settled)
+			continue; /* only what this request carried can be acknowledged by it */
+		f->is_settled = true;
+		spool_cursor_settle(u->cursor, q->incarnation, f->sequence, f->size, fate);
+		if (fate == SPOOL_ACKNOWLEDGED)
+			u->stats.frames_acknowledged++;
+	}
+}
+
+static bool is_current(const struct uplink *u, const uint8_t *incarnation)
+{
+	return memcmp(spool_incarnation(u->spool), incarnation, FRAME_INCARNATION_BYTES) == 0;
+}
+
+/* Frames that name series unknown there: they come again once a key frame was taken; after some
+ * rounds nobody can know these series any more. */
+static void take_missing(struct uplink *u, struct uplink_request *q, const uint64_t *missing,
+			 size_t n)
+{
+	if (!n)
+		return;
+	if (u->missing_rounds >= UPLINK_UNKNOWN_ROUNDS) {
+		settle(u, q, missing, n, SPOOL_UNKNOWN);
+		return;
+	}
+	if (u->has_missing)
+		return;
+	u->has_missing = true;
+	u->missing_rounds++;
+	/* The key frame of an older incarnation can only be among those that are there. */
+	u->key_sequence = is_current(u, q->incarnation) ? spool_next_sequence(u->spool) : 0;
+	if (u->key_sequence && u->events.on_need_key)
+		u->events.on_need_key(u->events.data, u->address);
+}
+
+static bool holds_from(const struct uplink_request *q, uint64_t sequence)
+{
+	for (unsigned int i = 0; i < q->frame_count; i++)
+		if (q->frames[i].sequence >= sequence && q->frames[i].is_settled)
+			return true;
+	return false;
+}
+
+static bool is_drained(const struct uplink *u)
+{
+	struct spool_record record;
+
+	return in_flight(u) == 0 && !spool_cursor_peek(u->cursor, SPOOL_OLD, &record) &&
+	       !spool_cursor_peek(u->cursor, SPOOL_LIVE, &record);
+}
+
+/* After every reply: is it time to send the missing again? */
+static void check_missing(struct uplink *u, const struct uplink_request *q)
+{
+	if (!u->has_missing) {
+		if (is_drained(u))
+			u->missing_rounds = 0;
+		return;
+	}
+	if (u->key_sequence ? is_current(u, q->incarnation) && holds_from(q, u->key_sequence)
+			    : is_drained(u)) {
+		u->has_missing = false;
+		begin_anew(u);
+	}
+}
+
+static bool has_unsettled(const struct uplink_request *q)
+{
+	for (unsigned int i = 0; i < q->frame_count; i++)
+		if (!q->frames[i].is_settled)
+			return true;
+	return false;
+}
+
+static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__UplinkReply *m)
+{
+	if (m->session)
+		session_set(u, q->incarnation, m->session);
+	settle(u, q, m->acknowledged, m->n_acknowledged, SPOOL_ACKNOWLEDGED);
+	settle(u, q, m->refused, m->n_refused, SPOOL_REFUSED);
+	take_missing(u, q, m->missing, m->n_missing);
+	u->is_proven = true;
+	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
+	if (u->stats.is_lost) {
+		uint64_t frames;
+
+		u->stats.is_lost = false;
+		spool_cursor_pending(u->cursor, &frames);
+		if (u->events.on_returned)
+			u->events.on_returned(u->events.data, u->address, frames);
+	}
+}
+
+static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegate__UplinkReply *m)
+{
+	bool had_hello = q->has_hello;
+
+	switch (m->status) {
+	case TIDEGATE__UPLINK_REPLY__STATUS__OK:
+	case TIDEGATE__UPLINK_REPLY__STATUS__NEED_KEY:
+		take_ok(u, q, m);
+		request_end(q);
+		if (has_unsettled(q) && !u->has_missing)
+			trouble(u, "a reply left frames open", UPLINK_BACKOFF_LEAST_NS);
+		else
+			check_missing(u, q);
+		return;
+	case TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO:
+		session_set(u, q->incarnation, 0);
+		if (had_hello)
+			trouble(u, "it wants a hello after a hello", UPLINK_BACKOFF_LEAST_NS);
+		else
+			begin_anew(u);
+		return;
+	default:
+		if (u->events.on_refused)
+			u->events.on_refused(u->events.data, u->address, m->why);
+		session_set(u, q->incarnation, 0);
+		trouble(u, *m->why ? m->why : "refused", u->backoff_ns);
+	}
+}
+
+static void on_readable(void *data, int fd, unsigned int events)
+{
+	struct uplink *u = data;
+
+	CHECK(u->magic == UPLINK_MAGIC);
+	(void)fd;
+	(void)events;
+	for (unsigned int most = 64; most; most--) {
+		struct frame_budget budget;
+		Tidegate__UplinkReply *m;
+		struct uplink_request *q = NULL;
+		void *message;
+		uint32_t id;
+		int n = socket_receive(u, &message, &id);
+
+		if (n < 0)
+			break;
+		for (unsigned int i = 0; i < u->window; i++)
+			if (id && u->requests[i].id == id && u->requests[i].is_sent)
+				q = &u->requests[i];
+		frame_budget_init(&budget, UPLINK_REPLY_BUDGET);
+		/* A late reply to a request that was given up, or none: ignored. */
+		m = q ? tidegate__uplink_reply__unpack(&budget.allocator, (size_t)n, message)
+		      : NULL;
+		if (m)
+			take_reply(u, q, m);
+		nn_freemsg(message);
+		frame_budget_fini(&budget);
+	}
+	pump(u);
+}
+
+/* -------- life -------- */
+
+static int copy_options(struct uplink *u, const struct uplink_options *o)
+{
+	u->address = strdup(o->address);
+	u->agent = strdup(o->agent);
+	if (!u->address || !u->agent)
+		return -ENOMEM;
+	for (size_t i = 0; i < 2 * o->label_count && i < ARRAY_LEN(u->labels); i++) {
+		u->labels[i] = strdup(o->labels[i]);
+		if (!u->labels[i])
+			return -ENOMEM;
+		u->label_strings = i + 1;
+	}
+	u->events = o->events;
+	u->backoff_ns =
+		o->backoff_ns > UPLINK_BACKOFF_LEAST_NS ? o->backoff_ns : UPLINK_BACKOFF_LEAST_NS;
+	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
+	u->timeout_ns = o->timeout_ns ? o->timeout_ns : UPLINK_TIMEOUT_NS;
+	u->window = o->window ? o->window : UPLINK_WINDOW;
+	if (u->window > UPLINK_WINDOW_MAX)
+		u->window = UPLINK_WINDOW_MAX;
+	return 0;
+}
+
+struct uplink *uplink_close(struct uplink *u)
+{
+	if (!u)
+		return NULL;
+	CHECK(u->magic == UPLINK_MAGIC);
+	u->timer = loop_remove(u->timer);
+	socket_close(u);
+	spool_cursor_close(u->cursor);
+	for (unsigned int i = 0; i < UPLINK_WINDOW_MAX; i++)
+		uplink_request_free(&u->requests[i]);
+	for (size_t i = 0; i < ARRAY_LEN(u->labels); i++)
+		free(u->labels[i]);
+	free(u->address);
+	free(u->agent);
+	u->magic = 0;
+	free(u);
+	return NULL;
+}
+
+DEFINE_CLEANUP(struct uplink *, uplink_close)
+
+int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_options *options,
+		struct uplink **ret, struct err *e)
+{
+	_cleanup_(uplink_close_p) struct uplink *u = calloc(1, sizeof(*u));
+	int r;
+
+	if (!u)
+		return err_set(e, -ENOMEM, "uplink: out of memory");
+	u->magic = UPLINK_MAGIC;
+	u->loop = loop;
+	u->spool = spool;
+	u->socket = -1;
+	if (getrandom(&u->random, sizeof(u->random), 0) != sizeof(u->random) || !u->random)
+		u->random = clock_mono_ns() | 1;
+	u->next_id = (uint32_t)random_next(u);
+	r = copy_options(u, options);
+	if (r < 0)
+		return err_set(e, r, "uplink: out of memory");
+	r = spool_cursor_open(spool, options->address, &u->cursor);
+	if (r < 0)
+		return err_set(e, r, "uplink: no cursor for %s: %s", options->address, err_text(r));
+	r = loop_add_timer(loop, UINT32_MAX, 0, on_timer, u, &u->timer);
+	if (r < 0)
+		return err_set(e, r, "uplink: no timer: %s", err_text(r));
+	r = socket_open(u, e);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(u);
+	pump(*ret);
+	return 0;
+}
+
+void uplink_kick(struct uplink *u)
+{
+	CHECK(u->magic == UPLINK_MAGIC);
+	pump(u);
+}
+
+uint64_t uplink_pending(const struct uplink *u, uint64_t *ret_frames)
+{
+	return spool_cursor_pending(u->cursor, ret_frames);
+}
+
+void uplink_stats(const struct uplink *u, struct uplink_stats *ret)
+{
+	*ret = u->stats;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request to an aggregator: the message, and which frames it holds. Internal to uplink*.c. */
+#pragma once
+
+#include "bus/spool.h"
+#include "bus/uplink.h"
+
+struct uplink_frame {
+	uint64_t sequence;
+	uint32_t size;
+	bool is_settled;
+};
+
+struct uplink_request {
+	uint32_t id; /* 0: free */
+	bool is_sent, has_hello;
+	uint64_t deadline_ns;
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	struct uplink_frame *frames; /* UPLINK_MESSAGE_FRAMES */
+	unsigned int frame_count;
+	uint8_t *message; /* until it is sent */
+	size_t size, cap;
+};
+
+void uplink_request_free(struct uplink_request *q);
+
+/* Fills the request with as many frames of one incarnation as the end of the cursor has and one
+ * message may hold. session_of says the session of an incarnation; where it is 0, hello (packed)
+ * goes along. 1, 0 when there is no frame, -ENOMEM. */
+int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum spool_end end,
+			uint32_t (*session_of)(void *data, const uint8_t *incarnation),
+			int (*hello_of)(void *data, const uint8_t *incarnation, uint8_t *buf,
+					size_t size),
+			void *data);
+
+struct uplink_frame *uplink_request_find(struct uplink_request *q, uint64_t sequence);
