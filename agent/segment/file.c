@@ -3,8 +3,8 @@
  * Finds or makes the file under a segment. Owns descriptor, lock and mapping. Runs in the keeper
  * (host.seg) and the courier (app.seg), at start only.
  *
- * Whoever replaces a file holds the lock of the old one, and whoever makes one where there was none
- * does it with RENAME_NOREPLACE; so of two writers exactly one wins.
+ * The lock is a file of its own that only its owner can open: whoever may read the segment could
+ * flock the segment itself, and so keep the agent from starting again.
  */
 #include "segment/file.h"
 
@@ -146,39 +146,27 @@ static int contents_check(const void *map, const struct segment_header *plan, st
 	return 0;
 }
 
-/* 0: continued. -ENOENT: there is none. -ESTALE: there is one to be replaced, f->reason says why;
- * *ret_old keeps its lock if it could be locked. -EAGAIN: look again. */
+/* 0: continued. -ENOENT: there is none. -ESTALE: there is one to be replaced, f->reason says why. */
 static int file_continue(const struct segment_options *o, const struct segment_header *plan,
-			 struct segment_file *f, int *ret_old, struct err *e)
+			 struct segment_file *f, struct err *e)
 {
 	_cleanup_close_ int fd = open(o->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct err why = {0};
-	struct stat st, named;
+	struct stat st;
 	void *map;
 	int r;
 
 	if (fd < 0 && errno == ENOENT)
 		return -ENOENT;
-	if (fd < 0 && errno == ELOOP) {
-		str_copy(f->reason, sizeof(f->reason), "it is a symbolic link");
+	if (fd < 0 && (errno == ELOOP || errno == EACCES)) {
+		str_copy(f->reason, sizeof(f->reason),
+			 errno == ELOOP ? "it is a symbolic link" : "it belongs to another user");
 		return -ESTALE;
 	}
 	if (fd < 0)
 		return err_set(e, -errno, "segment %s: %s", o->path, err_text(-errno));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(e, -EINVAL, "segment %s: it is no regular file; remove it", o->path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK)
-			return err_set(e, -EBUSY,
-				       "segment %s: another process holds its lock; is an agent "
-				       "running already?",
-				       o->path);
-		return err_set(e, -errno, "segment %s: lock: %s", o->path, err_text(-errno));
-	}
-	/* It may have been replaced between open and lock. */
-	if (lstat(o->path, &named) < 0 || named.st_ino != st.st_ino || named.st_dev != st.st_dev)
-		return -EAGAIN;
-	*ret_old = -1;
 	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
 		str_copy(f->reason, sizeof(f->reason), "others may write to it");
 	else if ((uint64_t)st.st_size != plan->total_bytes)
@@ -195,49 +183,38 @@ static int file_continue(const struct segment_options *o, const struct segment_h
 				return r;
 			}
 			f->map = map;
-			f->fd = TAKE_FD(fd);
 			f->is_continued = true;
 			return 0;
 		}
 		munmap(map, plan->total_bytes);
 		str_copy(f->reason, sizeof(f->reason), why.text);
 	}
-	*ret_old = TAKE_FD(fd);
 	return -ESTALE;
 }
 
 static int file_create(const struct segment_options *o, const struct segment_header *plan,
-		       bool is_replacing, struct segment_file *f, struct err *e)
+		       struct segment_file *f, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 	char temporary[PATH_MAX];
 	void *map = NULL;
 	int r;
 
-	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.%d.new", o->path, (int)getpid()) >=
-	    sizeof(temporary))
+	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", o->path) >= sizeof(temporary))
 		return err_set(e, -ENAMETOOLONG, "segment %.200s…: path too long", o->path);
-	/* Only a dead process with our pid can have left it. */
+	/* We hold the lock: only a dead writer can have left it. */
 	unlink(temporary);
 	fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set(e, -errno, "segment %s: cannot create: %s", temporary,
 			       err_text(-errno));
-	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
-	if (r < 0)
-		err_set(e, r, "segment %s: lock: %s", temporary, err_text(r));
-	if (r == 0)
-		r = file_map(o, plan->total_bytes, fd, &map, e);
+	r = file_map(o, plan->total_bytes, fd, &map, e);
 	if (r == 0) {
 		memcpy(map, plan, sizeof(*plan));
 		r = file_permit(o, fd, e);
 	}
-	if (r == 0 && renameat2(AT_FDCWD, temporary, AT_FDCWD, o->path,
-				is_replacing ? 0 : RENAME_NOREPLACE) < 0) {
-		r = errno == EEXIST ? -EAGAIN : -errno;
-		if (r != -EAGAIN)
-			err_set(e, r, "segment %s: rename: %s", o->path, err_text(r));
-	}
+	if (r == 0 && rename(temporary, o->path) < 0)
+		r = err_set(e, -errno, "segment %s: rename: %s", o->path, err_text(-errno));
 	if (r < 0) {
 		unlink(temporary);
 		if (map)
@@ -245,33 +222,59 @@ static int file_create(const struct segment_options *o, const struct segment_hea
 		return r;
 	}
 	f->map = map;
-	f->fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* Held for the life of the writer; the kernel lets go of it when the process dies, however. */
+static int lock_take(const char *path, int *ret_fd, struct err *e)
+{
+	_cleanup_close_ int fd = -1;
+	char name[PATH_MAX];
+	struct stat st;
+
+	if ((size_t)snprintf(name, sizeof(name), "%s.lock", path) >= sizeof(name))
+		return err_set(e, -ENAMETOOLONG, "segment %.200s…: path too long", path);
+	fd = open(name, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(
+			e, -errno,
+			"segment %s: cannot open its lock: %s: %s; remove it if no agent runs",
+			path, name, err_text(-errno));
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
+		return err_set(e, -EPERM,
+			       "segment %s: its lock %s can be opened by others; remove it", path,
+			       name);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return err_set(e, -EBUSY,
+				       "segment %s: another process writes it (holds %s); is an "
+				       "agent running already?",
+				       path, name);
+		return err_set(e, -errno, "segment %s: %s: %s", path, name, err_text(-errno));
+	}
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
 int segment_file_open(const struct segment_options *o, const struct segment_header *plan,
 		      struct segment_file *ret, struct err *e)
 {
-	struct segment_file f = {.fd = -1, .size = plan->total_bytes};
+	struct segment_file f = {.lock = -1, .size = plan->total_bytes};
+	_cleanup_close_ int lock = -1;
 	int r;
 
 	r = check_file_system(o->path, e);
 	if (r < 0)
 		return r;
-	for (unsigned int i = 0; i < OPEN_TRIES; i++) {
-		_cleanup_close_ int old = -1; /* its lock keeps others out until the rename */
-
-		f.reason[0] = '\0';
-		r = file_continue(o, plan, &f, &old, e);
-		if (r == -ENOENT || r == -ESTALE)
-			r = file_create(o, plan, r == -ESTALE, &f, e);
-		if (r != -EAGAIN)
-			break;
-	}
-	if (r == -EAGAIN)
-		return err_set(e, -EBUSY, "segment %s: other processes keep replacing it", o->path);
+	r = lock_take(o->path, &lock, e);
 	if (r < 0)
 		return r;
+	r = file_continue(o, plan, &f, e);
+	if (r == -ENOENT || r == -ESTALE)
+		r = file_create(o, plan, &f, e);
+	if (r < 0)
+		return r;
+	f.lock = TAKE_FD(lock);
 	*ret = f;
 	return 0;
 }
@@ -280,7 +283,7 @@ void segment_file_close(struct segment_file *f)
 {
 	if (f->map)
 		munmap(f->map, f->size);
-	if (f->fd >= 0)
-		close(f->fd);
-	*f = (struct segment_file){.fd = -1};
+	if (f->lock >= 0)
+		close(f->lock);
+	*f = (struct segment_file){.lock = -1};
 }

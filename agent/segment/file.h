@@ -5,7 +5,7 @@
 #include "segment/writer.h"
 
 struct segment_file {
-	int fd; /* holds the lock */
+	int lock; /* descriptor of <path>.lock */
 	void *map;
 	size_t size;
 	bool is_continued;

@@ -220,7 +220,7 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 	if (!w)
 		return -ENOMEM;
 	w->magic = WRITER_MAGIC;
-	w->file.fd = -1;
+	w->file.lock = -1;
 	r = segment_layout_plan(&plan, options->kind, options->series, options->histograms,
 				options->heap_bytes, e);
 	if (r < 0)

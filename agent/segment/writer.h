@@ -26,7 +26,7 @@ struct segment_options {
  * a new one (O_EXCL under a temporary name, mode 0640, preallocated, then renamed) when there is
  * none, or it is of another boot, version or shape, or damaged (*ret_continued says which). The
  * file must lie on tmpfs (-ENOTSUP otherwise, unless TIDEGATE_ANY_FS is set, for tests).
- * A second live writer is refused (flock, -EBUSY). */
+ * A second live writer is refused (flock on <path>.lock, mode 0600, which stays; -EBUSY). */
 int segment_writer_open(const struct segment_options *options, struct segment_writer **ret,
 			bool *ret_continued, struct err *e);
 struct segment_writer *segment_writer_close(struct segment_writer *w);

@@ -108,7 +108,7 @@ static int measure(struct segment_writer *w, struct segment_reader *r)
 
 int main(void)
 {
-	char dir[] = "/dev/shm/tidegate-bench-XXXXXX", path[64];
+	char dir[] = "/dev/shm/tidegate-bench-XXXXXX", path[64], lock[80];
 	struct segment_options o = {
 		.path = path,
 		.kind = SEGMENT_HOST,
@@ -126,6 +126,7 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(path, sizeof(path), "%s/b.seg", dir);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
 	if (segment_writer_open(&o, &w, &continued, &e) == 0 &&
 	    segment_reader_open(path, &r, &e) == 0) {
 		for (unsigned int i = 0; i < SERIES + HISTOGRAMS; i++) {
@@ -150,6 +151,7 @@ int main(void)
 	segment_reader_close(r);
 	segment_writer_close(w);
 	unlink(path);
+	unlink(lock);
 	rmdir(dir);
 	return failed;
 }

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -433,8 +434,41 @@ static void test_second_writer(void **state)
 	assert_int_equal(segment_writer_open(&o, &second, &continued, &e), -EBUSY);
 	assert_null(second);
 	assert_non_null(strstr(e.text, path));
+	/* Not even once the file is gone: the new one would have two writers. */
+	unlink(path);
+	assert_int_equal(segment_writer_open(&o, &second, &continued, NULL), -EBUSY);
 	segment_writer_close(w);
+	segment_writer_close(writer_open(false));
 	segment_writer_close(writer_open(true));
+}
+
+/* Whoever may read the segment may lock it, and must not keep the agent from starting by that. */
+static void test_readers_cannot_lock_out(void **state)
+{
+	char lock[128];
+	struct segment_options o = options();
+	struct segment_writer *w = NULL;
+	bool continued;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	make_file();
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	segment_writer_close(writer_open(true));
+	close(fd);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	assert_int_equal(stat(lock, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	/* A lock that others can open is no lock. */
+	assert_int_equal(chmod(lock, 0644), 0);
+	assert_int_equal(segment_writer_open(&o, &w, &continued, NULL), -EPERM);
+	unlink(lock);
+	assert_int_equal(symlink("/etc/passwd", lock), 0);
+	assert_int_equal(segment_writer_open(&o, &w, &continued, NULL), -ELOOP);
+	unlink(lock);
 }
 
 static void test_limits(void **state)
@@ -551,6 +585,8 @@ static void test_reader_follows_the_path(void **state)
 	assert_int_equal(segment_writer_open(&o, &w, &continued, NULL), 0);
 	tick_counter(w, series(w, &counter, "2"), 1);
 	assert_int_equal(rename(other, path), 0);
+	snprintf(other, sizeof(other), "%s.other.lock", path);
+	unlink(other);
 	assert_int_equal(segment_reader_refresh(r, NULL), 0);
 	assert_int_equal(segment_reader_generation(r), generation + 1);
 	assert_string_equal(series_read(r, 0).labels[1].value, "2");
@@ -637,21 +673,25 @@ int main(void)
 		cmocka_unit_test_setup(test_overlapping_cells_are_not_continued, setup),
 		cmocka_unit_test_setup(test_other_shape_and_foreign_files, setup),
 		cmocka_unit_test_setup(test_second_writer, setup),
+		cmocka_unit_test_setup(test_readers_cannot_lock_out, setup),
 		cmocka_unit_test_setup(test_limits, setup),
 		cmocka_unit_test_setup(test_gateways, setup),
 		cmocka_unit_test_setup(test_reader_follows_the_path, setup),
 		cmocka_unit_test_setup(test_disk_is_refused, setup),
 		cmocka_unit_test_setup(test_full_tmpfs, setup),
 	};
+	char lock[128];
 	int failed;
 
 	snprintf(dir, sizeof(dir), "/dev/shm/tidegate-segment-XXXXXX");
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(path, sizeof(path), "%s/t.seg", dir);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	unlink(path);
+	unlink(lock);
 	rmdir(dir);
 	return failed;
 }

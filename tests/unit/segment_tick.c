@@ -25,7 +25,7 @@
 #include <cmocka.h>
 
 #define READERS   2
-#define READS     20000
+#define READS     200000
 #define BUDGET_NS (1 * NS_PER_S)
 #define COUNTERS  40
 
@@ -136,7 +136,7 @@ static void test_no_torn_tick(void **state)
 {
 	struct result *results = mmap(NULL, READERS * sizeof(*results), PROT_READ | PROT_WRITE,
 				      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char dir[] = "/dev/shm/tidegate-tick-XXXXXX", path[64];
+	char dir[] = "/dev/shm/tidegate-tick-XXXXXX", path[64], lock[80];
 	struct segment_options o = {
 		.path = path,
 		.kind = SEGMENT_HOST,
@@ -153,6 +153,7 @@ static void test_no_torn_tick(void **state)
 	assert_true(results != MAP_FAILED);
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/t.seg", dir);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
 	assert_int_equal(segment_writer_open(&o, &w, &continued, NULL), 0);
 	segment_writer_gateway(w, "g", "i");
 	for (unsigned int i = 0; i < COUNTERS; i++)
@@ -188,6 +189,7 @@ static void test_no_torn_tick(void **state)
 	}
 	segment_writer_close(w);
 	unlink(path);
+	unlink(lock);
 	rmdir(dir);
 	munmap(results, READERS * sizeof(*results));
 }
