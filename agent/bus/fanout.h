@@ -17,14 +17,14 @@ struct fanout;
 /* 0 means the default. */
 struct fanout_limits {
 	unsigned int subscribers; /* 256 */
-	size_t queue_bytes;	  /* per subscriber, 4 MiB */
-	size_t total_bytes;	  /* of all queues, counting a shared message once: 64 MiB */
+	size_t queue_bytes;       /* per subscriber, 4 MiB */
+	size_t total_bytes;       /* of all queues, counting a shared message once: 64 MiB */
 };
 
 struct fanout_stats {
 	unsigned int subscribers;
 	uint64_t accepted, refused; /* refused: too many */
-	uint64_t hostile;	    /* cut off: bad handshake, or it spoke */
+	uint64_t hostile;           /* cut off: bad handshake, or it spoke */
 	uint64_t published, sent, dropped;
 	size_t queued_bytes;
 };

@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PUBLISHER_TOPIC_MAX 255	     /* bytes of a topic, its NUL not counted */
+#define PUBLISHER_TOPIC_MAX   255        /* bytes of a topic, its NUL not counted */
 #define PUBLISHER_MESSAGE_MAX (1u << 20) /* the whole message */
-#define PUBLISHER_BODY_MAX (4u << 20)	 /* a body before compression */
+#define PUBLISHER_BODY_MAX    (4u << 20) /* a body before compression */
 
 struct publisher;
 

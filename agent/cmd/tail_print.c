@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#define TEXT_MAX         8192 /* of one string */
+#define TEXT_MAX       8192 /* of one string */
 #define EVENT_JSON_MAX 4096 /* an event's JSON is at most this long (proto) */
 
 static const struct {
@@ -230,8 +230,7 @@ static void bulletin_lines(FILE *out, const struct bulletin *b)
 	char when[32] = "?";
 	struct tm tm;
 
-	if (!gmtime_r(&seconds, &tm) ||
-	    !strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm))
+	if (!gmtime_r(&seconds, &tm) || !strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm))
 		str_copy(when, sizeof(when), "?");
 	fprintf(out, "%s.%03uZ %s #%llu\n", when, (unsigned int)(b->body->time_ms % 1000),
 		clean(b->topic), (unsigned long long)b->sequence);
