@@ -217,6 +217,20 @@ int elffile_read_code(const struct elffile *f, uint64_t address, uint8_t *buf, s
 	return 0;
 }
 
+int elffile_read_data(const struct elffile *f, uint64_t address, void *buf, size_t size)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->segment_count; i++) {
+		const Elf64_Phdr *p = &f->segments[i];
+
+		if (p->p_type == PT_LOAD && address >= p->p_vaddr &&
+		    is_inside(address - p->p_vaddr, size, p->p_filesz) && p->p_offset <= f->size)
+			return read_at(f, p->p_offset + (address - p->p_vaddr), buf, size);
+	}
+	return -ENOENT;
+}
+
 int elffile_offset(const struct elffile *f, uint64_t address, uint64_t *ret)
 {
 	const Elf64_Phdr *p = code_segment(f, address);

@@ -49,6 +49,9 @@ int elffile_read_section(const struct elffile *f, const Elf64_Shdr *section, uin
 int elffile_read_code(const struct elffile *f, uint64_t address, uint8_t *buf, size_t size,
 		      size_t *ret_size);
 
+/* Exactly size bytes at a virtual address of any segment; -ENOENT. */
+int elffile_read_data(const struct elffile *f, uint64_t address, void *buf, size_t size);
+
 /* File offset of a virtual address in an executable segment; -ENOENT. */
 int elffile_offset(const struct elffile *f, uint64_t address, uint64_t *ret);
 

@@ -39,6 +39,20 @@ static int to_offset(const struct elffile *f, uint64_t *address)
 	return elffile_offset(f, *address, address);
 }
 
+#define LUA_GCCOLLECT 2 /* lua.h, the same in Lua 5.1 to 5.4 and LuaJIT */
+
+/* lua_gc is a switch, and only one of its cases is timed: with its exits alone, all other calls pass
+ * no more than the entry probe. Where the table cannot be read, every exit stays. */
+static void keep_collect_case(const struct elffile *f)
+{
+	uint64_t table = flow_leap_table(&scratch);
+	int32_t distance;
+
+	if (table &&
+	    elffile_read_data(f, table + LUA_GCCOLLECT * 4, &distance, sizeof(distance)) == 0)
+		flow_only_case(&scratch, table + (uint64_t)(int64_t)distance);
+}
+
 static int locate(const struct elffile *f, const char *name, uint64_t start, uint64_t end,
 		  bool with_exits, struct finder_function *ret, struct err *e)
 {
@@ -47,6 +61,8 @@ static int locate(const struct elffile *f, const char *name, uint64_t start, uin
 	int r;
 
 	r = read_flow(f, start, end);
+	if (r == 0 && str_equal(name, "lua_gc"))
+		keep_collect_case(f);
 	if (r == 0)
 		r = flow_points(&scratch, with_exits, &found);
 	if (r == 0)

@@ -95,6 +95,10 @@ static void describe(const cs_insn *in, struct flow_insn *ret)
 	ret->stack = stack_effect(in);
 	if (ret->kind == FLOW_CALL || ret->kind == FLOW_JUMP || ret->kind == FLOW_BRANCH)
 		ret->target = (uint64_t)x->operands[0].imm;
+	if (in->id == X86_INS_LEA && x->op_count == 2 && x->operands[1].mem.base == X86_REG_RIP) {
+		ret->is_lea = true;
+		ret->target = in->address + in->size + (uint64_t)x->operands[1].mem.disp;
+	}
 	if (in->id == X86_INS_MOV && x->op_count == 2) {
 		ret->sets_one = x->operands[0].type == X86_OP_REG &&
 				x->operands[0].reg == X86_REG_EAX && is_immediate(x, 1, 1);
@@ -168,6 +172,33 @@ static int insn_at(const struct flow *flow, uint64_t address)
 	return low < flow->count && flow->insns[low].address == address ? (int)low : -1;
 }
 
+uint64_t flow_leap_table(const struct flow *flow)
+{
+	uint64_t table = 0, last = 0;
+	unsigned int i;
+
+	for (i = 0; i < flow->count; i++) {
+		if (flow->insns[i].is_lea)
+			last = flow->insns[i].target;
+		if (flow->insns[i].kind != FLOW_LEAP)
+			continue;
+		if (table)
+			return 0;
+		table = last;
+	}
+	return table;
+}
+
+int flow_only_case(struct flow *flow, uint64_t address)
+{
+	int at = insn_at(flow, address);
+
+	if (at <= 0)
+		return -EINVAL;
+	flow->region = (uint32_t)at;
+	return 0;
+}
+
 static bool ends_block(const struct flow_insn *in)
 {
 	return in->kind == FLOW_JUMP || in->kind == FLOW_BRANCH || in->kind == FLOW_LEAP ||
@@ -199,12 +230,30 @@ static void mark_leaders(struct flow *flow)
 	}
 }
 
+/* The instructions that can follow; a leap goes to the one case that matters. */
+static unsigned int followers(const struct flow *flow, unsigned int i, unsigned int ret[2])
+{
+	const struct flow_insn *in = &flow->insns[i];
+	unsigned int n = 0;
+	int at = -1;
+
+	if (falls_through(in) && i + 1 < flow->count)
+		ret[n++] = i + 1;
+	if (in->kind == FLOW_JUMP || in->kind == FLOW_BRANCH)
+		at = insn_at(flow, in->target);
+	else if (in->kind == FLOW_LEAP && flow->region)
+		at = (int)flow->region;
+	if (at >= 0)
+		ret[n++] = (unsigned int)at;
+	return n;
+}
+
 /* Depth of the stack at every instruction, by following all edges from the entry. An instruction
  * is visited once, so the work is bounded by their number. */
 static void track_stack(struct flow *flow)
 {
 	static uint16_t stack[FLOW_INSNS_MAX * 2];
-	unsigned int depth = 0;
+	unsigned int depth = 0, next[2], n;
 
 	stack[depth++] = 0;
 	flow->insns[0].delta = 0;
@@ -212,21 +261,39 @@ static void track_stack(struct flow *flow)
 		unsigned int i = stack[--depth];
 		const struct flow_insn *in = &flow->insns[i];
 		int32_t after = in->stack == FLOW_STACK_LOST ? -1 : in->delta + in->stack;
-		int at;
 
 		if (after < 0) {
-			flow->is_stack_lost = true;
+			flow->is_stack_lost |= in->kind != FLOW_RET;
 			continue;
 		}
-		if (falls_through(in) && i + 1 < flow->count && flow->insns[i + 1].delta < 0) {
-			flow->insns[i + 1].delta = after;
-			stack[depth++] = (uint16_t)(i + 1);
+		for (n = followers(flow, i, next); n > 0; n--) {
+			if (flow->insns[next[n - 1]].delta >= 0)
+				continue;
+			flow->insns[next[n - 1]].delta = after;
+			stack[depth++] = (uint16_t)next[n - 1];
 		}
-		at = in->kind == FLOW_JUMP || in->kind == FLOW_BRANCH ? insn_at(flow, in->target)
-								      : -1;
-		if (at >= 0 && flow->insns[at].delta < 0) {
-			flow->insns[at].delta = after;
-			stack[depth++] = (uint16_t)at;
+	}
+}
+
+/* What can be reached from the region's first instruction; all, where there is no region. */
+static void mark_region(struct flow *flow)
+{
+	static uint16_t stack[FLOW_INSNS_MAX * 2];
+	unsigned int depth = 0, next[2], n, i;
+
+	for (i = 0; i < flow->count; i++)
+		flow->insns[i].is_in_region = !flow->region;
+	if (!flow->region)
+		return;
+	stack[depth++] = (uint16_t)flow->region;
+	flow->insns[flow->region].is_in_region = true;
+	while (depth > 0) {
+		i = stack[--depth];
+		for (n = followers(flow, i, next); n > 0; n--) {
+			if (flow->insns[next[n - 1]].is_in_region)
+				continue;
+			flow->insns[next[n - 1]].is_in_region = true;
+			stack[depth++] = (uint16_t)next[n - 1];
 		}
 	}
 }
@@ -265,24 +332,39 @@ static bool block_sets_one(const struct flow *flow, unsigned int exit)
 	}
 }
 
-/* Number of ways into the block that holds instruction `at`. */
-static unsigned int ways_in(const struct flow *flow, unsigned int at)
+struct ways {
+	unsigned int all, jumps; /* jumps: unconditional, emulated, depth of the stack known */
+};
+
+/* Ways into the block that holds instruction `at`, from the region. */
+static struct ways ways_in(const struct flow *flow, unsigned int at)
 {
-	unsigned int i, n = 0;
+	struct ways ways = {0};
+	unsigned int i;
 
 	while (!flow->insns[at].is_leader)
 		at--;
 	for (i = 0; i < flow->count; i++) {
 		const struct flow_insn *in = &flow->insns[i];
+		bool is_direct = in->kind == FLOW_JUMP || in->kind == FLOW_BRANCH;
 
+		if (!in->is_in_region)
+			continue;
 		/* Padding is reached from nowhere. */
 		if (i + 1 == at && in->delta >= 0 && falls_through(in))
-			n++;
-		if ((in->kind == FLOW_JUMP || in->kind == FLOW_BRANCH) &&
-		    in->target == flow->insns[at].address)
-			n++;
+			ways.all++;
+		if (!is_direct || in->target != flow->insns[at].address)
+			continue;
+		ways.all++;
+		ways.jumps += in->kind == FLOW_JUMP && in->is_emulated && in->delta >= 0;
 	}
-	return n;
+	return ways;
+}
+
+/* All edges of the graph that matter, and the depth of the stack, are known. */
+static bool is_known(const struct flow *flow)
+{
+	return !flow->is_stack_lost && (!flow->has_leap || flow->region);
 }
 
 /* A branch both of whose ways are plain returns that nothing else leads to is one exit in itself,
@@ -292,14 +374,13 @@ static bool is_exit_branch(const struct flow *flow, unsigned int i, int *ret_a, 
 	const struct flow_insn *in = &flow->insns[i];
 	int a, b;
 
-	if (in->kind != FLOW_BRANCH || !in->is_emulated || in->delta < 0 || flow->has_leap ||
-	    flow->is_stack_lost)
+	if (in->kind != FLOW_BRANCH || !in->is_emulated || in->delta < 0 || !is_known(flow))
 		return false;
 	a = plain_return(flow, insn_at(flow, in->target));
 	b = plain_return(flow, i + 1 < flow->count ? (int)i + 1 : -1);
 	if (a < 0 || b < 0 || a == b)
 		return false;
-	if (ways_in(flow, (unsigned int)a) != 1 || ways_in(flow, (unsigned int)b) != 1)
+	if (ways_in(flow, (unsigned int)a).all != 1 || ways_in(flow, (unsigned int)b).all != 1)
 		return false;
 	*ret_a = a;
 	*ret_b = b;
@@ -332,8 +413,33 @@ static int add_exit(struct finder_function *f, const struct flow_insn *in, bool 
 		return -E2BIG;
 	p = &f->exits[f->exit_count++];
 	p->offset = in->address;
-	p->frame = in->kind == FLOW_BRANCH ? (uint32_t)in->delta : 0;
+	p->frame = in->delta > 0 && in->kind != FLOW_RET ? (uint32_t)in->delta : 0;
 	p->flags = (in->is_emulated ? 0 : FINDER_STEPPED) | (is_cycle ? FINDER_CYCLE : 0);
+	return 0;
+}
+
+/* A return to which only emulated jumps lead is left by these jumps; -EAGAIN when it is not. */
+static int add_jumps(const struct flow *flow, unsigned int exit, struct finder_function *ret)
+{
+	struct ways ways = ways_in(flow, exit);
+	unsigned int at = exit, i;
+	int r;
+
+	while (!flow->insns[at].is_leader)
+		at--;
+	if (!is_known(flow) || at == 0 || ways.all == 0 || ways.jumps != ways.all ||
+	    plain_return(flow, (int)at) < 0)
+		return -EAGAIN;
+	for (i = 0; i < flow->count; i++) {
+		const struct flow_insn *in = &flow->insns[i];
+
+		if (!in->is_in_region || in->kind != FLOW_JUMP ||
+		    in->target != flow->insns[at].address)
+			continue;
+		r = add_exit(ret, in, false);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -345,7 +451,7 @@ static int find_exits(const struct flow *flow, struct finder_function *ret)
 
 	memset(is_covered, 0, sizeof(is_covered));
 	for (i = 0; i < flow->count; i++) {
-		if (!is_exit_branch(flow, i, &a, &b))
+		if (!flow->insns[i].is_in_region || !is_exit_branch(flow, i, &a, &b))
 			continue;
 		is_covered[a] = is_covered[b] = true;
 		r = add_exit(ret, &flow->insns[i], false);
@@ -355,9 +461,12 @@ static int find_exits(const struct flow *flow, struct finder_function *ret)
 	for (i = 0; i < flow->count; i++) {
 		const struct flow_insn *in = &flow->insns[i];
 
-		if (is_covered[i] || (in->kind != FLOW_RET && !is_tail_call(flow, i)))
+		if (!in->is_in_region || is_covered[i] ||
+		    (in->kind != FLOW_RET && !is_tail_call(flow, i)))
 			continue;
-		r = add_exit(ret, in, in->kind == FLOW_RET && block_sets_one(flow, i));
+		r = in->kind == FLOW_RET ? add_jumps(flow, i, ret) : -EAGAIN;
+		if (r == -EAGAIN)
+			r = add_exit(ret, in, in->kind == FLOW_RET && block_sets_one(flow, i));
 		if (r < 0)
 			return r;
 	}
@@ -371,7 +480,7 @@ static void find_entry(const struct flow *flow, bool is_go, struct finder_point 
 	const struct flow_insn *in = &flow->insns[0];
 	unsigned int i;
 
-	for (i = 0; i < 4 && i < flow->count && (is_go || ways_in(flow, 0) == 0); i++) {
+	for (i = 0; i < 4 && i < flow->count && (is_go || ways_in(flow, 0).all == 0); i++) {
 		if (flow->insns[i].is_leader && i > 0)
 			break;
 		if (flow->insns[i].kind == FLOW_CALL || flow->insns[i].delta < 0)
@@ -394,7 +503,10 @@ int flow_points(struct flow *flow, bool with_exits, struct finder_function *ret)
 	int r;
 
 	mark_leaders(flow);
+	if (flow->region)
+		flow->insns[flow->region].is_leader = true;
 	track_stack(flow);
+	mark_region(flow);
 	find_entry(flow, !with_exits, &found.entry);
 	if (with_exits) {
 		r = find_exits(flow, &found);
