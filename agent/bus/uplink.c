@@ -7,11 +7,10 @@
 #include "base/str.h"
 #include "bus/frame_budget.h"
 #include "bus/uplink_request.h"
+#include "bus/uplink_socket.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
-#include <nanomsg/nn.h>
-#include <nanomsg/reqrep.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -41,8 +40,8 @@ struct uplink {
 	size_t label_strings;
 	uint64_t backoff_ns, backoff_now_ns, timeout_ns;
 	unsigned int window;
-	int socket, endpoint;
-	struct loop_watch *read_watch, *write_watch, *timer;
+	struct uplink_socket socket;
+	struct loop_watch *timer;
 	struct uplink_request requests[UPLINK_WINDOW_MAX];
 	struct session sessions[UPLINK_SESSIONS];
 	uint64_t session_uses;
@@ -126,107 +125,15 @@ static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t
 static void on_readable(void *data, int fd, unsigned int events);
 static void on_writable(void *data, int fd, unsigned int events);
 
-static void socket_close(struct uplink *u)
-{
-	u->read_watch = loop_remove(u->read_watch);
-	u->write_watch = loop_remove(u->write_watch);
-	if (u->socket >= 0)
-		nn_close(u->socket);
-	u->socket = -1;
-}
-
-static int set_option(int socket, int option, int value)
-{
-	return nn_setsockopt(socket, NN_SOL_SOCKET, option, &value, sizeof(value)) < 0 ? -nn_errno()
-										       : 0;
-}
-
-static int watch_fd(struct uplink *u, int option, loop_fd_fn fn, unsigned int events,
-		    struct loop_watch **ret)
-{
-	int fd;
-	size_t size = sizeof(fd);
-
-	if (nn_getsockopt(u->socket, NN_SOL_SOCKET, option, &fd, &size) < 0)
-		return -nn_errno();
-	return loop_add_fd(u->loop, fd, events, fn, u, ret);
-}
-
 static int socket_open(struct uplink *u, struct err *e)
 {
 	/* nanomsg has no jitter of its own: each agent begins with another interval. */
 	int least_ms = 100 + (int)(random_next(u) % 400);
 	int most_ms = (int)(u->backoff_ns / NS_PER_MS);
-	int r;
 
-	if (most_ms < least_ms)
-		least_ms = most_ms;
-	u->socket = nn_socket(AF_SP_RAW, NN_REQ);
-	if (u->socket < 0)
-		return err_set(e, -nn_errno(), "uplink: cannot open a socket: %s",
-			       nn_strerror(nn_errno()));
-	if ((r = set_option(u->socket, NN_RECONNECT_IVL, least_ms)) < 0 ||
-	    (r = set_option(u->socket, NN_RECONNECT_IVL_MAX, most_ms)) < 0)
-		return err_set(e, r, "uplink: cannot set an option: %s", nn_strerror(-r));
-	u->endpoint = nn_connect(u->socket, u->address);
-	if (u->endpoint < 0)
-		return err_set(e, -nn_errno(), "uplink: \"%s\" is no address: %s", u->address,
-			       nn_strerror(nn_errno()));
-	r = watch_fd(u, NN_RCVFD, on_readable, LOOP_READ, &u->read_watch);
-	if (r == 0) /* readable means that a message can be sent; looked at only when one waits */
-		r = watch_fd(u, NN_SNDFD, on_writable, 0, &u->write_watch);
-	return r < 0 ? err_set(e, r, "uplink: cannot watch: %s", err_text(r)) : 0;
-}
-
-/* 0, -EAGAIN when nobody is connected or its buffer is full. */
-static int socket_send(struct uplink *u, const struct uplink_request *q)
-{
-	uint8_t control[NN_CMSG_SPACE(sizeof(size_t) + sizeof(uint32_t))] = {0};
-	struct nn_iovec iov = {.iov_base = q->message, .iov_len = q->size};
-	struct nn_msghdr header = {.msg_iov = &iov,
-				   .msg_iovlen = 1,
-				   .msg_control = control,
-				   .msg_controllen = sizeof(control)};
-	struct nn_cmsghdr *c = NN_CMSG_FIRSTHDR(&header);
-	size_t size = sizeof(uint32_t);
-	uint8_t id[4] = {(uint8_t)(q->id >> 24), (uint8_t)(q->id >> 16), (uint8_t)(q->id >> 8),
-			 (uint8_t)q->id};
-
-	c->cmsg_len = NN_CMSG_LEN(sizeof(size_t) + sizeof(id));
-	c->cmsg_level = PROTO_SP;
-	c->cmsg_type = SP_HDR;
-	memcpy(NN_CMSG_DATA(c), &size, sizeof(size));
-	memcpy(NN_CMSG_DATA(c) + sizeof(size), id, sizeof(id));
-	return nn_sendmsg(u->socket, &header, NN_DONTWAIT) < 0 ? -nn_errno() : 0;
-}
-
-/* Bytes, or -EAGAIN and others. *ret_message is freed with nn_freemsg; *ret_id 0: no valid one. */
-static int socket_receive(struct uplink *u, void **ret_message, uint32_t *ret_id)
-{
-	uint8_t control[256];
-	struct nn_iovec iov = {.iov_base = ret_message, .iov_len = NN_MSG};
-	struct nn_msghdr header = {.msg_iov = &iov,
-				   .msg_iovlen = 1,
-				   .msg_control = control,
-				   .msg_controllen = sizeof(control)};
-	int n = nn_recvmsg(u->socket, &header, NN_DONTWAIT);
-
-	if (n < 0)
-		return -nn_errno();
-	*ret_id = 0;
-	for (struct nn_cmsghdr *c = NN_CMSG_FIRSTHDR(&header); c; c = NN_CMSG_NXTHDR(&header, c)) {
-		const uint8_t *p = NN_CMSG_DATA(c);
-		size_t size;
-
-		if (c->cmsg_level != PROTO_SP || c->cmsg_type != SP_HDR)
-			continue;
-		memcpy(&size, p, sizeof(size));
-		if (size != sizeof(uint32_t))
-			continue;
-		p += sizeof(size);
-		*ret_id = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-	}
-	return n;
+	return uplink_socket_open(&u->socket, u->loop, u->address,
+				  most_ms < least_ms ? most_ms : least_ms, most_ms, on_readable,
+				  on_writable, u, e);
 }
 
 /* -------- requests -------- */
@@ -283,10 +190,10 @@ static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
 
 static void request_try_send(struct uplink *u, struct uplink_request *q)
 {
-	int r = socket_send(u, q);
+	int r = uplink_socket_send(&u->socket, q->id, q->message, q->size);
 
 	if (r < 0) { /* also errors: the deadline finds them */
-		loop_set_events(u->write_watch, LOOP_READ);
+		uplink_socket_want_write(&u->socket, true);
 		return;
 	}
 	q->is_sent = true;
@@ -366,9 +273,8 @@ static void on_timer(void *data)
 		u->is_waiting = false;
 		if (u->wants_reopen) {
 			u->wants_reopen = false;
-			socket_close(u);
+			uplink_socket_close(&u->socket);
 			if (socket_open(u, NULL) < 0) {
-				socket_close(u);
 				u->wants_reopen = true;
 				trouble(u, "cannot open a socket", UPLINK_BACKOFF_LEAST_NS);
 				return;
@@ -397,7 +303,7 @@ static void on_writable(void *data, int fd, unsigned int events)
 
 	(void)fd;
 	(void)events;
-	loop_set_events(u->write_watch, 0);
+	uplink_socket_want_write(&u->socket, false);
 	for (unsigned int i = 0; i < u->window; i++)
 		if (u->requests[i].id && !u->requests[i].is_sent)
 			request_try_send(u, &u->requests[i]);
@@ -546,8 +452,8 @@ static void on_readable(void *data, int fd, unsigned int events)
 		Tidegate__UplinkReply *m;
 		struct uplink_request *q = NULL;
 		void *message;
-		uint32_t id;
-		int n = socket_receive(u, &message, &id);
+		uint32_t id = 0;
+		int n = uplink_socket_receive(&u->socket, &message, &id);
 
 		if (n < 0)
 			break;
@@ -560,7 +466,7 @@ static void on_readable(void *data, int fd, unsigned int events)
 		      : NULL;
 		if (m)
 			take_reply(u, q, m);
-		nn_freemsg(message);
+		uplink_socket_free(message);
 		frame_budget_fini(&budget);
 	}
 	pump(u);
@@ -597,7 +503,7 @@ struct uplink *uplink_close(struct uplink *u)
 		return NULL;
 	CHECK(u->magic == UPLINK_MAGIC);
 	u->timer = loop_remove(u->timer);
-	socket_close(u);
+	uplink_socket_close(&u->socket);
 	spool_cursor_close(u->cursor);
 	for (unsigned int i = 0; i < UPLINK_WINDOW_MAX; i++)
 		uplink_request_free(&u->requests[i]);
@@ -623,7 +529,7 @@ int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_opti
 	u->magic = UPLINK_MAGIC;
 	u->loop = loop;
 	u->spool = spool;
-	u->socket = -1;
+	u->socket.socket = -1;
 	if (getrandom(&u->random, sizeof(u->random), 0) != sizeof(u->random) || !u->random)
 		u->random = clock_mono_ns() | 1;
 	u->next_id = (uint32_t)random_next(u);
