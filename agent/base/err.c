@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int err_set(struct err *e, int r, const char *fmt, ...)
+int(err_set)(struct err *e, int r, const char *fmt, ...)
 {
 	char inner[sizeof(e->text)];
 	va_list ap;

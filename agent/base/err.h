@@ -22,6 +22,18 @@ struct err {
 /* Fills *e (may be NULL) and returns r, so that it can be returned at once. The first cause wins:
  * a second call prefixes its text to the first, separated by ": ". */
 int err_set(struct err *e, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Analysers do not look into another file: tell them that an error stays one. */
+#if defined(__clang_analyzer__) || defined(__cppcheck__)
+#define err_set(e, r, ...)                           \
+	({                                           \
+		int _r = (r);                        \
+		(void)(err_set)(e, _r, __VA_ARGS__); \
+		if (_r >= 0)                         \
+			__builtin_unreachable();     \
+		_r;                                  \
+	})
+#endif
+
 void err_clear(struct err *e);
 
 /* Text of a negative errno, thread-safe, never NULL. */
