@@ -201,7 +201,7 @@ FUZZ_SAN := address,undefined
 FUZZ_BINS := $(FUZZ:%=$(B)/fuzz/%)
 FUZZ_OBJS := $(SRCS:%.c=$(B)/fuzz/obj/%.o) $(GEN_OBJS:$(B)/obj/%=$(B)/fuzz/obj/%)
 FUZZ_CFLAGS = $(filter-out $(HARDEN) $(SANFLAGS),$(ALL_CFLAGS)) -O1 -fno-omit-frame-pointer \
-	-fno-sanitize-recover=all
+	-fno-sanitize-recover=all -w # warnings are the normal build's business
 
 $(B)/fuzz/obj/%.o: %.c | $(GEN_HEADERS)
 	$(call say,FUZZCC,$<)

@@ -18,7 +18,7 @@ struct prometheus_series {
 	const struct segment_label *labels;
 	size_t label_count;
 	uint64_t counter;      /* METRIC_COUNTER; unit "nanoseconds" is shown in seconds */
-	double gauge;	       /* METRIC_GAUGE */
+	double gauge;          /* METRIC_GAUGE */
 	const uint64_t *cells; /* METRIC_HISTOGRAM, HIST_CELLS of them */
 	/* Room that labels may point to, for a source that has no array of its own. */
 	struct segment_label room[SEGMENT_LABELS_MAX];
@@ -32,7 +32,7 @@ struct prometheus_source {
 };
 
 struct prometheus_result {
-	size_t series;	/* written */
+	size_t series;  /* written */
 	size_t refused; /* bad name, label key or kind within its family, or there already */
 };
 

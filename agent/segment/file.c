@@ -209,7 +209,7 @@ static int file_create(const struct segment_options *o, const struct segment_hea
 		return err_set(e, -errno, "segment %s: cannot create: %s", temporary,
 			       err_text(-errno));
 	r = file_map(o, plan->total_bytes, fd, &map, e);
-	if (r == 0) {
+	if (map) {
 		memcpy(map, plan, sizeof(*plan));
 		r = file_permit(o, fd, e);
 	}

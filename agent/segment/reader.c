@@ -41,8 +41,7 @@ struct segment_reader {
 	dev_t dev;
 	ino_t ino;
 	unsigned int generation;
-	struct copy copies[2];
-	struct copy *now, *next;
+	struct copy now, next;
 };
 
 static void copy_fini(struct copy *c)
@@ -102,14 +101,13 @@ static int read_at(int fd, void *buf, size_t size, uint64_t offset)
 
 static int buffer_read(struct buffer *b, int fd, size_t size, uint64_t offset)
 {
-	void *data;
-
 	if (size > b->size) {
-		data = realloc(b->data, size);
+		void *data = malloc(size);
+
 		if (!data)
 			return -ENOMEM;
-		b->data = data;
-		b->size = size;
+		free(b->data);
+		*b = (struct buffer){data, size};
 	}
 	return read_at(fd, b->data, size, offset);
 }
@@ -178,7 +176,7 @@ static int copy_read(struct segment_reader *r, bool is_whole, struct err *e)
 	if (k < 0)
 		return k;
 	for (unsigned int i = 0; i < TRIES; i++) {
-		k = copy_try(r, r->next, is_whole, e);
+		k = copy_try(r, &r->next, is_whole, e);
 		if (k != -EAGAIN)
 			return k;
 		sched_yield();
@@ -188,7 +186,7 @@ static int copy_read(struct segment_reader *r, bool is_whole, struct err *e)
 
 int segment_reader_refresh(struct segment_reader *r, struct err *e)
 {
-	struct copy *c = r->next;
+	struct copy *c = &r->next, before;
 	int k = copy_read(r, true, e);
 
 	if (k < 0)
@@ -199,8 +197,9 @@ int segment_reader_refresh(struct segment_reader *r, struct err *e)
 		.heap_used = c->h.heap_used,
 		.cells_used = c->h.cells_used,
 	};
-	r->next = r->now;
-	r->now = c;
+	before = r->now;
+	r->now = r->next;
+	r->next = before;
 	return 0;
 }
 
@@ -211,10 +210,10 @@ int segment_reader_refresh_gateways(struct segment_reader *r, struct err *e)
 
 	if (k < 0)
 		return k;
-	records = r->now->gateways;
-	r->now->gateways = r->next->gateways;
-	r->next->gateways = records;
-	r->now->h = r->next->h;
+	records = r->now.gateways;
+	r->now.gateways = r->next.gateways;
+	r->next.gateways = records;
+	r->now.h = r->next.h;
 	return 0;
 }
 
@@ -226,8 +225,6 @@ int segment_reader_open(const char *path, struct segment_reader **ret, struct er
 	if (!r)
 		return -ENOMEM;
 	r->fd = -1;
-	r->now = &r->copies[0];
-	r->next = &r->copies[1];
 	r->path = strdup(path);
 	k = r->path ? file_follow(r, e) : -ENOMEM;
 	if (k < 0) {
@@ -244,8 +241,8 @@ struct segment_reader *segment_reader_close(struct segment_reader *r)
 		return NULL;
 	if (r->fd >= 0)
 		close(r->fd);
-	copy_fini(&r->copies[0]);
-	copy_fini(&r->copies[1]);
+	copy_fini(&r->now);
+	copy_fini(&r->next);
 	free(r->path);
 	free(r);
 	return NULL;
@@ -258,20 +255,20 @@ unsigned int segment_reader_generation(const struct segment_reader *r)
 
 const struct segment_header *segment_reader_header(const struct segment_reader *r)
 {
-	return &r->now->h;
+	return &r->now.h;
 }
 
 unsigned int segment_reader_gateways(const struct segment_reader *r)
 {
-	return r->now->h.gateways_count;
+	return r->now.h.gateways_count;
 }
 
 const struct segment_gateway *segment_reader_gateway(const struct segment_reader *r,
 						     unsigned int index)
 {
-	struct segment_gateway *g = r->now->gateways.data;
+	struct segment_gateway *g = r->now.gateways.data;
 
-	if (index >= r->now->h.gateways_count)
+	if (index >= r->now.h.gateways_count)
 		return NULL;
 	/* The copy is ours: ending its strings here is enough to trust them. */
 	g += index;
@@ -284,7 +281,7 @@ const struct segment_gateway *segment_reader_gateway(const struct segment_reader
 
 unsigned int segment_reader_series_count(const struct segment_reader *r)
 {
-	return r->now->series;
+	return r->now.series;
 }
 
 static void labels_split(const char *p, uint32_t bytes, struct segment_series *s)
@@ -304,7 +301,7 @@ static void labels_split(const char *p, uint32_t bytes, struct segment_series *s
 bool segment_reader_series(const struct segment_reader *r, unsigned int index,
 			   struct segment_series *ret)
 {
-	const struct copy *c = r->now;
+	const struct copy *c = &r->now;
 	const struct segment_entry *d = c->directory.data;
 	const uint64_t *cells = c->cells.data;
 

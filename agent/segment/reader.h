@@ -48,9 +48,9 @@ struct segment_series {
 	bool is_present;
 	unsigned int label_count;
 	struct segment_label labels[SEGMENT_LABELS_MAX];
-	uint64_t counter;	       /* METRIC_COUNTER */
-	double gauge;		       /* METRIC_GAUGE */
-	const uint64_t *cells;	       /* METRIC_HISTOGRAM, HIST_CELLS of them */
+	uint64_t counter;      /* METRIC_COUNTER */
+	double gauge;          /* METRIC_GAUGE */
+	const uint64_t *cells; /* METRIC_HISTOGRAM, HIST_CELLS of them */
 };
 
 unsigned int segment_reader_series_count(const struct segment_reader *r);

@@ -16,9 +16,9 @@ struct segment_writer;
 struct segment_options {
 	const char *path;
 	enum segment_kind kind;
-	gid_t group;	       /* (gid_t)-1: leave it */
-	uint32_t series;       /* directory capacity */
-	uint32_t histograms;   /* how many of them may be histograms */
+	gid_t group;         /* (gid_t)-1: leave it */
+	uint32_t series;     /* directory capacity */
+	uint32_t histograms; /* how many of them may be histograms */
 	uint64_t heap_bytes;
 };
 

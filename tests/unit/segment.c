@@ -636,7 +636,7 @@ static int full_child(void)
 	char small[128];
 	bool continued;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("none", dir, "tmpfs", 0, "size=32k") < 0)
 		return 77;
 	snprintf(small, sizeof(small), "%s/small.seg", dir);
