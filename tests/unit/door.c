@@ -28,7 +28,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,7 +44,9 @@ static struct shared {
 	struct door_stats door;
 	struct gate_stats gate;
 	struct gatelink_stats core;
-	unsigned int connections; /* limit of the door that starts next */
+	/* of the door that starts next */
+	unsigned int connections;
+	bool few_descriptors, wants_ipc;
 } * shared;
 
 static char dir[64];
@@ -102,6 +106,8 @@ static void child_main(char kind)
 	if (loop_open(&loop) < 0)
 		_exit(9);
 	if (kind == 'd') {
+		const struct rlimit few = {.rlim_cur = 40, .rlim_max = 40};
+		char ipc[128];
 		struct door_spec spec = {
 			.address = "tcp://127.0.0.1:18600",
 			.bus_address = "tcp://127.0.0.1:18601",
@@ -109,6 +115,13 @@ static void child_main(char kind)
 			.gate_dir = dir,
 			.connections = shared->connections,
 		};
+
+		if (shared->few_descriptors)
+			setrlimit(RLIMIT_NOFILE, &few);
+		if (shared->wants_ipc) {
+			snprintf(ipc, sizeof(ipc), "ipc://%s/door", dir);
+			spec.address = ipc;
+		}
 
 		r = door_open(loop, &spec, &child_door, &e);
 	} else if (kind == 'g') {
@@ -282,14 +295,15 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const names[] = {"core.sock", "gate.req", "gate.snap", "gate.pub"};
+	static const char *const names[] = {"core.sock", "gate.req", "gate.snap", "gate.pub",
+					    "door"};
 	char path[128];
 
 	(void)state;
 	stop(&door_pid);
 	stop(&gate_pid);
 	stop(&core_pid);
-	for (unsigned int i = 0; i < 4; i++) {
+	for (unsigned int i = 0; i < 5; i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
 		unlink(path);
 	}
@@ -720,6 +734,113 @@ static void too_many(void **state)
 	WAIT_FOR(shared->door.has_gate);
 }
 
+/* Restarts the door as shared says. */
+static void restart_door(void)
+{
+	stop(&door_pid);
+	memset(&shared->door, 0, sizeof(shared->door));
+	door_pid = start('d');
+	WAIT_FOR(shared->door.has_gate);
+}
+
+/* Without descriptors the door waits, it does not spin; who is in is served, who waits gets in. */
+static void out_of_descriptors(void **state)
+{
+	int fds[60], fd;
+	struct rusage usage;
+	uint64_t began;
+	int status;
+
+	(void)state;
+	shared->few_descriptors = true;
+	restart_door();
+	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	began = clock_mono_ns();
+	for (unsigned int i = 0; i < 60; i++)
+		fds[i] = dial(PORT_REQ);
+	WAIT_FOR(shared->door.stalls >= 2);
+	echo(fd, 1, "served all the same");
+	for (unsigned int i = 0; i < 60; i++)
+		close(fds[i]);
+	close(fd);
+	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	echo(fd, 2, "in at last");
+	close(fd);
+	kill(door_pid, SIGKILL);
+	assert_int_equal(wait4(door_pid, &status, 0, &usage), door_pid);
+	door_pid = 0;
+	/* A spinning door would have used all of the time. */
+	assert_true((uint64_t)usage.ru_utime.tv_sec * NS_PER_S +
+			    (uint64_t)usage.ru_utime.tv_usec * 1000 +
+			    (uint64_t)usage.ru_stime.tv_sec * NS_PER_S +
+			    (uint64_t)usage.ru_stime.tv_usec * 1000 <
+		    (clock_mono_ns() - began) / 4);
+	shared->few_descriptors = false;
+	restart_door();
+}
+
+static int dial_door_ipc(void)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct timeval tv = {.tv_sec = 15};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	uint8_t hello[SP_HANDSHAKE];
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s/door", dir);
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	sp_handshake_put(hello, SP_REQ);
+	send_all(fd, hello, sizeof(hello));
+	assert_int_equal(recv(fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+	return fd;
+}
+
+/* Over ipc: a type byte that kills nanomsg only ends its connection. */
+static void ipc_door(void **state)
+{
+	static const uint8_t good[] = {1, 0, 0, 0, 0, 0, 0, 0, 6, 0x80, 0, 0, 1, 'h', 'i'};
+	uint8_t b[32];
+	int fd;
+
+	(void)state;
+	shared->wants_ipc = true;
+	restart_door();
+	for (uint8_t type = 0; type < 4; type++) {
+		fd = dial_door_ipc();
+		memcpy(b, good, sizeof(good));
+		b[0] = type;
+		send_all(fd, b, sizeof(good));
+		if (type == 1) {
+			assert_int_equal(recv(fd, b, 16, MSG_WAITALL), 16);
+			assert_memory_equal(b + 9, "\x80\0\0\1uhi", 7);
+		} else {
+			assert_true(is_cut(fd));
+		}
+		close(fd);
+	}
+	WAIT_FOR(shared->door.hostile == 3);
+	shared->wants_ipc = false;
+	stop(&door_pid);
+	restart_door();
+}
+
+/* An independent client: nngcat of nng. */
+static void nngcat_asks(void **state)
+{
+	char line[64] = {0};
+	FILE *f;
+
+	(void)state;
+	if (access("/usr/bin/nngcat", X_OK) < 0)
+		skip();
+	f = popen("timeout 20 nngcat --req --dial tcp://127.0.0.1:18602 --data snap --ascii", "r");
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	line[strcspn(line, "\n")] = '\0';
+	assert_string_equal(line, "ssnap");
+	pclose(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -738,6 +859,9 @@ int main(void)
 		cmocka_unit_test(gate_away_is_bounded),
 		cmocka_unit_test(silent_core),
 		cmocka_unit_test(too_many),
+		cmocka_unit_test(out_of_descriptors),
+		cmocka_unit_test(ipc_door),
+		cmocka_unit_test(nngcat_asks),
 		/* Last: nanomsg's thread does not survive the forks of the others. */
 		cmocka_unit_test(nanomsg_speaks),
 	};
