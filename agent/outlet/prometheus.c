@@ -217,15 +217,17 @@ static size_t family_name_length(const struct render *r, const struct prometheus
 static int families_grow(struct render *r)
 {
 	uint32_t places = r->family_places ? r->family_places * 2 : 64;
-	struct family *families = realloc(r->families, places * sizeof(*families));
-	uint32_t *index;
+	_cleanup_free_ struct family *families = calloc(places, sizeof(*families));
+	uint32_t *index = calloc((size_t)places * 2, sizeof(*index));
 
-	if (!families)
+	if (!families || !index) {
+		free(index);
 		return -ENOMEM;
-	r->families = families;
-	index = calloc(places * 2, sizeof(*index));
-	if (!index)
-		return -ENOMEM;
+	}
+	if (r->family_count)
+		memcpy(families, r->families, r->family_count * sizeof(*families));
+	free(r->families);
+	r->families = TAKE_PTR(families);
 	free(r->family_index);
 	r->family_index = index;
 	r->family_places = places;
