@@ -43,16 +43,25 @@ static __always_inline void request_start(struct slot *s, struct connection *c, 
 }
 
 /* The write that completed the framing, or the close that ends a body without one. */
-static __always_inline void request_complete(struct slot *s, struct connection *c, u64 now)
+GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 {
-	u32 i = c->ended & (PIPELINE - 1);
-	u32 method = c->method[i], code = c->code - 100, class = 0;
-	u64 start = c->start_ns[i];
+	u32 i, method, code, class;
+	u64 start;
 
+	if (!s || !c)
+		return 0;
+	i = c->ended & (PIPELINE - 1);
+	method = c->method[i];
+	start = c->start_ns[i];
+	code = c->code - 100;
 	c->ended++;
 	if (code >= HTTP_CODES)
-		return;
-	class = code >= 400 ? 4 : code >= 300 ? 3 : code >= 200 ? 2 : code >= 100;
+		return 0;
+	class = code / 100;
+	/* The compiler knows that this is below 5, the verifier does not. */
+	asm volatile("" : "+r"(class));
+	if (class >= HTTP_CLASSES)
+		return 0;
 	histogram_add(s->cells.request_ns[class], now - start);
 	histogram_add(s->cells.first_byte_ns[class], c->response_ns - start);
 	s->cells.requests_completed++;
@@ -62,6 +71,7 @@ static __always_inline void request_complete(struct slot *s, struct connection *
 	if (method < HTTP_METHODS)
 		s->cells.requests[method][code]++;
 	integral_add(&s->in_flight, now, (u64)-1);
+	return 0;
 }
 
 /* All that are pending end here without an answer; the caller says how they are counted. */

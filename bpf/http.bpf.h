@@ -41,47 +41,61 @@ static __always_inline u32 window_byte(const struct scan *sc, u32 at)
 }
 
 /* Nothing on this connection is followed any more. */
-static __always_inline void connection_off(struct slot *s, struct connection *c, u64 now)
+GLOBAL int connection_off(struct slot *s, struct connection *c, u64 now)
 {
+	if (!s || !c)
+		return 0;
 	c->streams[SIDE_REQUEST].state = STREAM_OFF;
 	c->streams[SIDE_RESPONSE].state = STREAM_OFF;
 	if (requests_drop(s, c, now))
 		lost(LOST_PARSE);
+	return 0;
 }
 
-/* Decimal digits from `at`, spaces before them allowed. */
-static __always_inline u64 window_decimal(const struct scan *sc, u32 at)
+/* Numbers are built in map memory: what comes back from there is one unknown value to the verifier,
+ * not a different one for each way through the digits. */
+GLOBAL int window_decimal(struct slot *s, u32 at)
 {
-	u64 v = 0;
+	volatile u64 *v;
 	u32 ch, i;
 
+	if (!s)
+		return 0;
+	v = &s->scan.number;
+	*v = 0;
 	for (i = 0; i < 24; i++) {
-		ch = window_byte(sc, at + i);
-		if (ch == ' ' && !v)
+		ch = window_byte(&s->scan, at + i);
+		if (ch == ' ')
 			continue;
-		if (ch < '0' || ch > '9')
+		ch -= '0';
+		if (ch > 9)
 			break;
-		v = v * 10 + (ch - '0');
+		*v = *v * 10 + ch;
 	}
-	return v;
+	return 0;
 }
 
-static __always_inline u64 window_hex(const struct scan *sc, u32 at)
+GLOBAL int window_hex(struct slot *s, u32 at)
 {
-	u64 v = 0;
+	volatile u64 *v;
 	u32 ch, i;
 
+	if (!s)
+		return 0;
+	v = &s->scan.number;
+	*v = 0;
 	for (i = 0; i < 16; i++) {
-		ch = window_byte(sc, at + i);
-		if (ch >= '0' && ch <= '9')
-			ch -= '0';
-		else if ((ch | 0x20) >= 'a' && (ch | 0x20) <= 'f')
+		ch = window_byte(&s->scan, at + i);
+		/* '0' … '9' are 0x30 and up, letters 0x41 or 0x61 and up. */
+		if (ch >= 'A')
 			ch = (ch | 0x20) - 'a' + 10;
 		else
+			ch -= '0';
+		if (ch > 15)
 			break;
-		v = v << 4 | ch;
+		*v = *v << 4 | ch;
 	}
-	return v;
+	return 0;
 }
 
 static __always_inline bool pattern_matches(const struct pattern *p, const struct scan *sc, u32 at)
@@ -94,10 +108,15 @@ static __always_inline bool pattern_matches(const struct pattern *p, const struc
 	return !differs;
 }
 
-static __always_inline bool path_is_health(const struct scan *sc, u32 at)
+GLOBAL int path_is_health(struct slot *s, u32 at)
 {
-	u32 second = window_byte(sc, at + 1), i, end;
+	const struct scan *sc;
+	u32 second, i, end;
 
+	if (!s)
+		return 0;
+	sc = &s->scan;
+	second = window_byte(sc, at + 1);
 	/* Most paths end here: no health path has their second character. */
 	if (!(control.path_seconds[(second >> 6) & 3] >> (second & 63) & 1))
 		return 0;
@@ -115,10 +134,14 @@ static __always_inline bool path_is_health(const struct scan *sc, u32 at)
 	return 0;
 }
 
-static __always_inline bool agent_is_health(const struct scan *sc, u32 at)
+GLOBAL int agent_is_health(struct slot *s, u32 at)
 {
+	const struct scan *sc;
 	u32 i;
 
+	if (!s)
+		return 0;
+	sc = &s->scan;
 	if (window_byte(sc, at) == ' ')
 		at++;
 	for (i = 0; i < PATTERNS; i++) {
@@ -162,10 +185,10 @@ static __always_inline u32 method_parse(u64 w, u32 *ret_len)
 }
 
 /* False: this is no request. is_whole: the line ends after n bytes. */
-static __always_inline bool request_line(struct walk *w, u32 at, u32 n, bool is_whole)
+static __always_inline bool request_line(struct slot *s, struct connection *c, u32 at, u32 n,
+					 bool is_whole)
 {
-	struct scan *sc = &w->slot->scan;
-	struct connection *c = w->connection;
+	struct scan *sc = &s->scan;
 	struct stream *st = &c->streams[SIDE_REQUEST];
 	u64 word = window_word(sc, at);
 	u32 len = 0, method, first = word & 0xff;
@@ -180,18 +203,17 @@ static __always_inline bool request_line(struct walk *w, u32 at, u32 n, bool is_
 	} else if (!len) {
 		return 0;
 	}
-	if (len && path_is_health(sc, at + len))
+	if (len && path_is_health(s, at + len))
 		method |= PENDING_HEALTH;
-	request_start(w->slot, c, method, c->first_ns ? c->first_ns : sc->now_ns);
+	request_start(s, c, method, c->first_ns ? c->first_ns : sc->now_ns);
 	c->first_ns = 0;
 	st->state = STREAM_HEADERS;
 	return 1;
 }
 
-static __always_inline bool status_line(struct walk *w, u32 at)
+static __always_inline bool status_line(struct slot *s, struct connection *c, u32 at)
 {
-	struct scan *sc = &w->slot->scan;
-	struct connection *c = w->connection;
+	struct scan *sc = &s->scan;
 	u32 code;
 
 	if ((window_word(sc, at) & FIRST_BYTES(7)) != WORD('H', 'T', 'T', 'P', '/', '1', '.', 0))
@@ -216,18 +238,18 @@ static __always_inline void message_reset(struct stream *st)
 	st->state = STREAM_FIRST;
 }
 
-static __always_inline void message_done(struct walk *w, const u32 side)
+static __always_inline void message_done(struct slot *s, struct connection *c, const u32 side)
 {
 	if (side == SIDE_RESPONSE)
-		request_complete(w->slot, w->connection, w->slot->scan.now_ns);
-	message_reset(&w->connection->streams[side]);
+		request_complete(s, c, s->scan.now_ns);
+	message_reset(&c->streams[side]);
 }
 
 /* A header line; only names whose first eight letters matter are looked at further. */
-static __always_inline void header_line(struct walk *w, const u32 side, u32 at, u32 n)
+static __always_inline void header_line(struct slot *s, struct connection *c, const u32 side,
+					u32 at, u32 n)
 {
-	struct scan *sc = &w->slot->scan;
-	struct connection *c = w->connection;
+	struct scan *sc = &s->scan;
 	struct stream *st = &c->streams[side];
 	u64 name = window_word(sc, at) | LOWER, more;
 
@@ -235,7 +257,8 @@ static __always_inline void header_line(struct walk *w, const u32 side, u32 at, 
 		more = window_word(sc, at + 8) | LOWER;
 		if (n >= 16 &&
 		    (more & FIRST_BYTES(7)) == WORD('l', 'e', 'n', 'g', 't', 'h', ':', 0)) {
-			st->length = window_decimal(sc, at + 15);
+			window_decimal(s, at + 15);
+			st->length = sc->number;
 			st->has_length = 1;
 		}
 	} else if (name == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
@@ -247,15 +270,13 @@ static __always_inline void header_line(struct walk *w, const u32 side, u32 at, 
 	} else if (side == SIDE_REQUEST && name == WORD('u', 's', 'e', 'r', '-', 'a', 'g', 'e')) {
 		more = window_word(sc, at + 8) | LOWER;
 		if (n > 11 && (more & FIRST_BYTES(3)) == WORD('n', 't', ':', 0, 0, 0, 0, 0) &&
-		    agent_is_health(sc, at + 11))
+		    agent_is_health(s, at + 11))
 			c->method[(c->started - 1) & (PIPELINE - 1)] |= PENDING_HEALTH;
 	}
 }
 
-static __always_inline void request_head_done(struct walk *w)
+static __always_inline void request_head_done(struct slot *s, struct connection *c)
 {
-	struct slot *s = w->slot;
-	struct connection *c = w->connection;
 	struct stream *st = &c->streams[SIDE_REQUEST];
 	u32 i = (c->started - 1) & (PIPELINE - 1);
 	u32 method = c->method[i];
@@ -274,10 +295,8 @@ static __always_inline void request_head_done(struct walk *w)
 	}
 }
 
-static __always_inline void response_head_done(struct walk *w)
+static __always_inline void response_head_done(struct slot *s, struct connection *c)
 {
-	struct slot *s = w->slot;
-	struct connection *c = w->connection;
 	struct stream *st = &c->streams[SIDE_RESPONSE];
 	u32 method = c->method[c->ended & (PIPELINE - 1)] & (PENDING_HEALTH - 1);
 	u32 code = c->code;
@@ -288,7 +307,7 @@ static __always_inline void response_head_done(struct walk *w)
 		request_complete(s, c, s->scan.now_ns);
 		connection_off(s, c, s->scan.now_ns);
 	} else if (method == HTTP_HEAD || code == 204 || code == 304) {
-		message_done(w, SIDE_RESPONSE);
+		message_done(s, c, SIDE_RESPONSE);
 	} else if (st->is_chunked) {
 		st->state = STREAM_CHUNK_SIZE;
 	} else if (!st->has_length) {
@@ -297,33 +316,32 @@ static __always_inline void response_head_done(struct walk *w)
 		st->skip = st->length;
 		st->state = STREAM_BODY;
 	} else {
-		message_done(w, SIDE_RESPONSE);
+		message_done(s, c, SIDE_RESPONSE);
 	}
 }
 
 /* One whole line (or, with !is_whole, the beginning of one that is too long to be carried). True:
  * stop. */
-static __always_inline bool line_take(struct walk *w, const u32 side, u32 at, u32 n, bool is_whole)
+static __always_inline bool line_take(struct slot *s, struct connection *c, const u32 side, u32 at,
+				      u32 n, bool is_whole)
 {
-	struct slot *s = w->slot;
 	struct scan *sc = &s->scan;
-	struct connection *c = w->connection;
 	struct stream *st = &c->streams[side];
 	u64 size;
 
 	switch (st->state) {
 	case STREAM_HEADERS:
 		if (n)
-			header_line(w, side, at, n);
+			header_line(s, c, side, at, n);
 		else if (side == SIDE_REQUEST)
-			request_head_done(w);
+			request_head_done(s, c);
 		else
-			response_head_done(w);
+			response_head_done(s, c);
 		return 0;
 	case STREAM_SYNC:
 	case STREAM_FIRST:
 		if (side == SIDE_REQUEST) {
-			if (!n || request_line(w, at, n, is_whole))
+			if (!n || request_line(s, c, at, n, is_whole))
 				return 0;
 			c->first_ns = 0;
 			if (st->state == STREAM_FIRST)
@@ -332,12 +350,13 @@ static __always_inline bool line_take(struct walk *w, const u32 side, u32 at, u3
 		}
 		if (!requests_pending(c))
 			return 1;
-		if (status_line(w, at))
+		if (status_line(s, c, at))
 			return 0;
 		connection_off(s, c, sc->now_ns);
 		return 1;
 	case STREAM_CHUNK_SIZE:
-		size = window_hex(sc, at);
+		window_hex(s, at);
+		size = sc->number;
 		if (size) {
 			st->skip = size + 2;
 			st->state = STREAM_CHUNK_DATA;
@@ -347,16 +366,33 @@ static __always_inline bool line_take(struct walk *w, const u32 side, u32 at, u3
 		return 0;
 	case STREAM_TRAILER:
 		if (!n)
-			message_done(w, side);
+			message_done(s, c, side);
 		return 0;
 	default:
 		return 1;
 	}
 }
 
-static __always_inline void skip_take(struct walk *w, const u32 side, u64 n)
+GLOBAL int request_line_take(struct slot *s, struct connection *c, u32 at, u32 n, u32 is_whole)
 {
-	struct stream *st = &w->connection->streams[side];
+	return s && c ? line_take(s, c, SIDE_REQUEST, at, n, is_whole) : 1;
+}
+
+GLOBAL int response_line_take(struct slot *s, struct connection *c, u32 at, u32 n, u32 is_whole)
+{
+	return s && c ? line_take(s, c, SIDE_RESPONSE, at, n, is_whole) : 1;
+}
+
+static __always_inline bool line_of(struct slot *s, struct connection *c, const u32 side, u32 at,
+				    u32 n, bool is_whole)
+{
+	return side == SIDE_REQUEST ? request_line_take(s, c, at, n, is_whole)
+				    : response_line_take(s, c, at, n, is_whole);
+}
+
+static __always_inline void skip_take(struct slot *s, struct connection *c, const u32 side, u64 n)
+{
+	struct stream *st = &c->streams[side];
 
 	st->skip -= n;
 	if (st->skip)
@@ -364,7 +400,7 @@ static __always_inline void skip_take(struct walk *w, const u32 side, u64 n)
 	if (st->state == STREAM_CHUNK_DATA)
 		st->state = STREAM_CHUNK_SIZE;
 	else
-		message_done(w, side);
+		message_done(s, c, side);
 }
 
 static __always_inline void segment_advance(struct scan *sc, u64 n)
@@ -375,16 +411,16 @@ static __always_inline void segment_advance(struct scan *sc, u64 n)
 }
 
 /* Next iovec. True: there is none. */
-static __always_inline bool segment_next(struct walk *w)
+static __always_inline bool segment_next(struct slot *s, struct connection *c)
 {
-	struct scan *sc = &w->slot->scan;
+	struct scan *sc = &s->scan;
 	u64 iov[2] = {};
 
 	if (!sc->left || !sc->iov_left)
 		return 1;
 	if (bpf_probe_read_user(iov, sizeof(iov), (void *)sc->iov)) {
 		lost(LOST_MEMORY);
-		connection_off(w->slot, w->connection, sc->now_ns);
+		connection_off(s, c, sc->now_ns);
 		return 1;
 	}
 	sc->iov += sizeof(iov);
@@ -394,10 +430,10 @@ static __always_inline bool segment_next(struct walk *w)
 	return 0;
 }
 
-static __always_inline bool window_fetch(struct walk *w, const u32 side)
+static __always_inline bool window_fetch(struct slot *s, struct connection *c, const u32 side)
 {
-	struct scan *sc = &w->slot->scan;
-	struct stream *st = &w->connection->streams[side];
+	struct scan *sc = &s->scan;
+	struct stream *st = &c->streams[side];
 	u32 carry = st->carry_len & (CARRY_BYTES - 1);
 	u64 n = sc->segment;
 
@@ -411,7 +447,7 @@ static __always_inline bool window_fetch(struct walk *w, const u32 side)
 		n = WINDOW_BYTES - CARRY_BYTES;
 	if (bpf_probe_read_user(&sc->window[carry], n, (void *)sc->user)) {
 		lost(LOST_MEMORY);
-		connection_off(w->slot, w->connection, sc->now_ns);
+		connection_off(s, c, sc->now_ns);
 		return 1;
 	}
 	segment_advance(sc, n);
@@ -423,10 +459,9 @@ static __always_inline bool window_fetch(struct walk *w, const u32 side)
 }
 
 /* The window ended inside a line. True: stop. */
-static __always_inline bool line_keep(struct walk *w, const u32 side)
+static __always_inline bool line_keep(struct slot *s, struct connection *c, const u32 side)
 {
-	struct scan *sc = &w->slot->scan;
-	struct connection *c = w->connection;
+	struct scan *sc = &s->scan;
 	struct stream *st = &c->streams[side];
 	u32 at = sc->line, n = sc->len - at;
 
@@ -435,7 +470,7 @@ static __always_inline bool line_keep(struct walk *w, const u32 side)
 		return 0;
 	if (n > CARRY_MOST) {
 		st->is_skipping = 1;
-		return line_take(w, side, at, n, 0);
+		return line_of(s, c, side, at, n, 0);
 	}
 	if (side == SIDE_REQUEST && st->state <= STREAM_FIRST && !c->first_ns)
 		c->first_ns = sc->now_ns;
@@ -447,10 +482,9 @@ static __always_inline bool line_keep(struct walk *w, const u32 side)
 }
 
 /* 0: go on, 1: stop. */
-static __always_inline long walk_step(struct walk *w, const u32 side)
+static __always_inline long walk_step(struct slot *s, struct connection *c, const u32 side)
 {
-	struct scan *sc = &w->slot->scan;
-	struct connection *c = w->connection;
+	struct scan *sc = &s->scan;
 	struct stream *st = &c->streams[side];
 	u32 at, n, p = sc->pos;
 	u64 take, found;
@@ -466,19 +500,19 @@ static __always_inline long walk_step(struct walk *w, const u32 side)
 			sc->line = sc->pos;
 		} else {
 			if (!sc->segment)
-				return segment_next(w);
+				return segment_next(s, c);
 			take = sc->segment < st->skip ? sc->segment : st->skip;
 			segment_advance(sc, take);
 		}
-		skip_take(w, side, take);
+		skip_take(s, c, side, take);
 		return 0;
 	}
 	if (sc->line >= sc->len) {
 		if (side == SIDE_RESPONSE && st->state == STREAM_FIRST && !requests_pending(c))
 			return 1;
 		if (!sc->segment)
-			return segment_next(w);
-		return window_fetch(w, side);
+			return segment_next(s, c);
+		return window_fetch(s, c, side);
 	}
 #pragma unroll
 	for (u32 i = 0; i < 4; i++) {
@@ -489,12 +523,12 @@ static __always_inline long walk_step(struct walk *w, const u32 side)
 		p += 8;
 	}
 	sc->pos = p;
-	return p < sc->len ? 0 : line_keep(w, side);
+	return p < sc->len ? 0 : line_keep(s, c, side);
 have:
 	/* Bytes below the lowest mark, by adding up one bit of each. */
 	p += (((found - 1) & ~found & ONES) * ONES >> 56) - 1;
 	if (p >= sc->len)
-		return line_keep(w, side);
+		return line_keep(s, c, side);
 	at = sc->line;
 	n = p - at;
 	sc->pos = sc->line = p + 1;
@@ -504,15 +538,19 @@ have:
 	}
 	if (n && window_byte(sc, p - 1) == '\r')
 		n--;
-	return line_take(w, side, at, n, 1);
+	return line_of(s, c, side, at, n, 1);
 }
 
 static long walk_request(u32 i, void *ctx)
 {
-	return walk_step(ctx, SIDE_REQUEST);
+	struct walk *w = ctx;
+
+	return walk_step(w->slot, w->connection, SIDE_REQUEST);
 }
 
 static long walk_response(u32 i, void *ctx)
 {
-	return walk_step(ctx, SIDE_RESPONSE);
+	struct walk *w = ctx;
+
+	return walk_step(w->slot, w->connection, SIDE_RESPONSE);
 }

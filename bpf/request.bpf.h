@@ -75,15 +75,20 @@ static __always_inline void connection_end(struct slot *s, struct connection *c,
 }
 
 /* The descriptor is about to be closed, or turns out to have become another one. */
-static __always_inline void connection_drop(struct slot *s, u32 fd)
+GLOBAL int connection_drop(struct slot *s, u32 fd)
 {
-	u64 key = connection_key(s, fd);
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	struct connection *c;
+	u64 key;
 
+	if (!s)
+		return 0;
+	key = connection_key(s, fd);
+	c = bpf_map_lookup_elem(&connections, &key);
 	if (!c)
-		return;
+		return 0;
 	connection_end(s, c, fd);
 	bpf_map_delete_elem(&connections, &key);
+	return 0;
 }
 
 static __always_inline void connection_accepted(struct slot *s, u32 fd, u64 now)
@@ -135,7 +140,7 @@ static __always_inline bool scan_message(struct slot *s, u64 n)
 	return 1;
 }
 
-static __always_inline bool scan_setup(struct slot *s, const u32 class, u64 n)
+static __always_inline bool scan_setup(struct slot *s, u32 class, u64 n)
 {
 	if (class == CLASS_READ || class == CLASS_WRITE)
 		scan_buffer(s, n);
@@ -168,65 +173,71 @@ static __always_inline struct connection *connection_of(struct slot *s, u32 fd)
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
-static __always_inline void request_read(struct slot *s, u32 id, const u32 class, s64 ret)
+GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 {
-	struct connection *c = connection_of(s, (u32)s->args[0]);
+	struct connection *c;
 	struct stream *st;
 
+	if (!s)
+		return 0;
+	c = connection_of(s, (u32)s->args[0]);
 	if (!c)
-		return;
+		return 0;
 	if (ret <= 0) {
 		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE || ret == NEG_ETIMEDOUT)
 			c->flags |= CONNECTION_CLIENT_RESET;
 		else if (!ret && (class != CLASS_READ || s->args[2]))
 			c->flags |= CONNECTION_CLIENT_LEFT;
-		return;
+		return 0;
 	}
 	if (class == CLASS_READ && id == SYSCALL_recvfrom && s->args[3] & PEEK)
-		return;
+		return 0;
 	if (class == CLASS_RECVMSG && s->args[2] & PEEK)
-		return;
+		return 0;
 	st = &c->streams[SIDE_REQUEST];
 	if (st->state == STREAM_OFF)
-		return;
+		return 0;
 	if (st->skip > (u64)ret) {
 		st->skip -= ret;
-		return;
+		return 0;
 	}
 	if (scan_setup(s, class, ret))
 		walk_all(s, c, SIDE_REQUEST);
+	return 0;
 }
 
-static __always_inline void response_write(struct slot *s, const u32 class, u32 fd, s64 ret)
+GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 {
-	struct connection *c = connection_of(s, fd);
+	struct connection *c;
 	struct stream *st;
 
+	if (!s)
+		return 0;
+	c = connection_of(s, fd);
 	if (!c)
-		return;
+		return 0;
 	if (ret <= 0) {
 		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE)
 			c->flags |= CONNECTION_CLIENT_RESET;
-		return;
+		return 0;
 	}
 	st = &c->streams[SIDE_RESPONSE];
 	if (st->state >= STREAM_UNTIL_CLOSE || !requests_pending(c))
-		return;
+		return 0;
 	if (st->skip > (u64)ret) {
 		st->skip -= ret;
-		return;
+		return 0;
 	}
 	if (class == CLASS_SENDFILE || class == CLASS_SPLICE) {
-		struct walk w = {.slot = s, .connection = c};
-
 		/* Bytes that never were in the process: only a counted body can be these. */
 		s->scan.now_ns = bpf_ktime_get_ns();
 		if (st->skip == (u64)ret)
-			skip_take(&w, SIDE_RESPONSE, ret);
+			skip_take(s, c, SIDE_RESPONSE, ret);
 		else
 			connection_off(s, c, s->scan.now_ns);
-		return;
+		return 0;
 	}
 	if (scan_setup(s, class, ret))
 		walk_all(s, c, SIDE_RESPONSE);
+	return 0;
 }

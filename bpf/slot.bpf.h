@@ -11,6 +11,10 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+/* A global function: the verifier looks at it once, whoever calls it. Takes map memory or scalars
+ * only, and must check pointers. */
+#define GLOBAL __attribute__((noinline))
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -40,7 +44,7 @@ struct control control; /* .bss: addressed directly, no lookup */
 /* Known at load: the verifier removes what they rule out. */
 const volatile u64 pidns_dev, pidns_ino; /* 0: the init namespace */
 const volatile u32 pidns_level;
-const volatile u64 hist_thresholds[512]; /* padded with UINT64_MAX */
+const volatile u64 hist_thresholds[512]; /* padded with INT64_MAX */
 const volatile u16 hist_starts[512];
 const volatile u8 errno_cells[256];
 const volatile struct offsets offsets;
@@ -116,39 +120,34 @@ static __always_inline bool keeper_lives(u64 now_ns)
 }
 
 /* Index of the histogram cell of a duration: integer log2 by shifts, a start, four compares
- * (proto/metrics.h; always < TYPES_HIST_CELLS). */
+ * (proto/metrics.h; always < TYPES_HIST_CELLS). Without branches, which would multiply what the
+ * verifier looks at: a borrow is the comparison. */
 static __always_inline u32 histogram_cell(u64 v)
 {
-	u64 x = v | 1, m;
-	u32 e = 0, j;
+	u64 x, e, by, j;
 
-	if (x >> 32) {
-		e += 32;
-		x >>= 32;
-	}
-	if (x >> 16) {
-		e += 16;
-		x >>= 16;
-	}
-	if (x >> 8) {
-		e += 8;
-		x >>= 8;
-	}
-	if (x >> 4) {
-		e += 4;
-		x >>= 4;
-	}
-	if (x >> 2) {
-		e += 2;
-		x >>= 2;
-	}
-	e += x >> 1;
-	m = e >= 3 ? v >> (e - 3) : v << (3 - e);
-	j = hist_starts[(e << 3 | (m & 7)) & 511];
-	j += v > hist_thresholds[j & 511];
-	j += v > hist_thresholds[j & 511];
-	j += v > hist_thresholds[j & 511];
-	j += v > hist_thresholds[j & 511];
+	v &= ~0ULL >> 1;
+	x = v | 1;
+	e = (0xffffffffULL - x) >> 63 << 5;
+	x >>= e;
+	by = (0xffffULL - x) >> 63 << 4;
+	x >>= by;
+	e += by;
+	by = (0xffULL - x) >> 63 << 3;
+	x >>= by;
+	e += by;
+	by = (0xfULL - x) >> 63 << 2;
+	x >>= by;
+	e += by;
+	by = (0x3ULL - x) >> 63 << 1;
+	x >>= by;
+	e += by + (x >> 1);
+	/* The three bits after the highest one. */
+	j = hist_starts[(e << 3 | (v << 3 >> e & 7)) & 511] * (-v >> 63);
+	j += (hist_thresholds[j & 511] - v) >> 63;
+	j += (hist_thresholds[j & 511] - v) >> 63;
+	j += (hist_thresholds[j & 511] - v) >> 63;
+	j += (hist_thresholds[j & 511] - v) >> 63;
 	return j < TYPES_HIST_CELLS ? j : TYPES_HIST_CELLS - 1;
 }
 

@@ -72,28 +72,18 @@ static __always_inline void call_exit(struct slot *s, u32 id, u32 class, s64 ret
 		loop_exit(s, now);
 		break;
 	case CLASS_READ:
-		request_read(s, id, CLASS_READ, ret);
-		break;
 	case CLASS_READV:
-		request_read(s, id, CLASS_READV, ret);
-		break;
 	case CLASS_RECVMSG:
-		request_read(s, id, CLASS_RECVMSG, ret);
+		request_read(s, id, class, ret);
 		break;
 	case CLASS_WRITE:
-		response_write(s, CLASS_WRITE, (u32)s->args[0], ret);
-		break;
 	case CLASS_WRITEV:
-		response_write(s, CLASS_WRITEV, (u32)s->args[0], ret);
-		break;
 	case CLASS_SENDMSG:
-		response_write(s, CLASS_SENDMSG, (u32)s->args[0], ret);
-		break;
 	case CLASS_SENDFILE:
-		response_write(s, CLASS_SENDFILE, (u32)s->args[0], ret);
+		response_write(s, class, (u32)s->args[0], ret);
 		break;
 	case CLASS_SPLICE:
-		response_write(s, CLASS_SPLICE, (u32)s->args[2], ret);
+		response_write(s, class, (u32)s->args[2], ret);
 		break;
 	case CLASS_ACCEPT:
 		if (ret >= 0)

@@ -97,6 +97,7 @@ struct scan {
 	u32 side; /* 0: request (read), 1: response (written) */
 	u64 left; /* bytes of the call that were not yet fetched */
 	u64 now_ns;
+	u64 number;   /* being read */
 	u32 pos, len; /* in the window */
 	u32 line;     /* where the current line begins */
 	u32 reserved;

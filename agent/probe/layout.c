@@ -128,7 +128,7 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 	int r;
 
 	for (size_t i = 0; i < ARRAY_LEN(skel->rodata->hist_thresholds); i++)
-		skel->rodata->hist_thresholds[i] = i < HIST_THRESHOLDS ? thresholds[i] : UINT64_MAX;
+		skel->rodata->hist_thresholds[i] = i < HIST_THRESHOLDS ? thresholds[i] : INT64_MAX;
 	for (size_t i = 0; i < HIST_STARTS; i++)
 		skel->rodata->hist_starts[i] = starts[i];
 	for (size_t i = 0; i < ARRAY_LEN(errnos); i++)
