@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loads the probes by each rung of the ladder that works here, runs tests/bpf/workload under them
+ * and compares every count exactly. TAP; as root. Argument: the workload's path.
+ */
+#include "probe/probe.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "config/config.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static unsigned int number, failed;
+static const char *workload_path, *tier;
+static struct cells cells;
+static struct probe_now now;
+
+static void is(const char *what, uint64_t got, uint64_t want)
+{
+	number++;
+	if (got == want) {
+		printf("ok %u - %s: %s\n", number, tier, what);
+		return;
+	}
+	failed++;
+	printf("not ok %u - %s: %s\n# got %llu, want %llu\n", number, tier, what,
+	       (unsigned long long)got, (unsigned long long)want);
+}
+
+struct child {
+	pid_t pid;
+	int to, from;
+};
+
+static struct child start(const char *what)
+{
+	int to[2], from[2];
+	struct child c;
+
+	if (pipe(to) || pipe(from))
+		exit(1);
+	c.pid = fork();
+	if (!c.pid) {
+		dup2(to[0], 0);
+		dup2(from[1], 1);
+		close(to[1]);
+		close(from[0]);
+		execl(workload_path, "workload", what, NULL);
+		_exit(97);
+	}
+	close(to[0]);
+	close(from[1]);
+	c.to = to[1];
+	c.from = from[0];
+	return c;
+}
+
+/* Until it sleeps in read(0): the call in which it waits began before we watched. */
+static void settle(pid_t pid)
+{
+	char path[64], text[256];
+	uint64_t end = clock_mono_ns() + 10 * NS_PER_S;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	while (clock_mono_ns() < end)
+		if (str_read_file(path, text, sizeof(text)) > 0 && str_starts(text, "0 0x0 "))
+			return;
+}
+
+static void go(struct child *c)
+{
+	char answer = 0;
+
+	if (write(c->to, "g", 1) != 1 || read(c->from, &answer, 1) != 1)
+		answer = 'x';
+	is("workload ran", (uint64_t)answer, 'd');
+}
+
+static void stop(struct child *c)
+{
+	close(c->to);
+	close(c->from);
+	kill(c->pid, SIGKILL);
+	waitpid(c->pid, NULL, 0);
+}
+
+static uint64_t errors(enum syscall_id id)
+{
+	uint64_t n = 0;
+
+	for (unsigned int i = 0; i < ERRNOS; i++)
+		n += cells.syscall_errors[id][i];
+	return n;
+}
+
+#define CALLS(name, want)           is(#name, cells.syscalls[SYSCALL_##name], want)
+#define TIMED(name)                                                                                \
+	is(#name " each timed", histogram_count(cells.syscall_ns[SYSCALL_##name]),                 \
+	   cells.syscalls[SYSCALL_##name])
+#define FAILED(name, errno_, want)                                                                 \
+	do {                                                                                       \
+		is(#name " " #errno_,                                                              \
+		   cells.syscall_errors[SYSCALL_##name][ERRNO_CELL_##errno_], want);               \
+		is(#name " all errors", errors(SYSCALL_##name), want);                             \
+	} while (0)
+
+static void test_calls(struct probe_set *set)
+{
+	struct child c = start("calls");
+
+	settle(c.pid);
+	is("watch", (uint64_t)probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid,
+						 ROLE_WORKER),
+	   0);
+	go(&c);
+	settle(c.pid);
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, 0, clock_mono_ns(), &cells, &now);
+	CALLS(read, 101 + 13);
+	FAILED(read, EBADF, 13);
+	CALLS(write, 103 + 1);
+	CALLS(openat, 17);
+	FAILED(openat, ENOENT, 17);
+	CALLS(close, 107);
+	FAILED(close, EBADF, 107);
+	CALLS(epoll_wait, 31);
+	CALLS(epoll_pwait, 29);
+	CALLS(accept, 11);
+	FAILED(accept, EAGAIN, 11);
+	CALLS(accept4, 5);
+	FAILED(accept4, EBADF, 5);
+	CALLS(connect, 7);
+	FAILED(connect, ECONNREFUSED, 7);
+	CALLS(writev, 37);
+	CALLS(readv, 41);
+	CALLS(sendto, 43);
+	CALLS(recvfrom, 43);
+	CALLS(sendmsg, 19);
+	CALLS(recvmsg, 19);
+	CALLS(sendfile, 23);
+	CALLS(splice, 3);
+	TIMED(read);
+	TIMED(sendmsg);
+	TIMED(epoll_wait);
+	/* between the first return and the last call */
+	is("stalls", histogram_count(cells.stall_ns), 31 + 29 - 1);
+	is("no requests", cells.requests_started, 0);
+	is("one worker", now.threads, 1);
+	stop(&c);
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, 0, clock_mono_ns(), &cells, &now);
+	CALLS(readv, 41);
+	is("no worker", now.threads, 0);
+}
+
+static void test_family(struct probe_set *set)
+{
+	struct child c = start("family");
+
+	settle(c.pid);
+	probe_watch_thread(set, 1, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_MASTER);
+	go(&c);
+	for (int i = 0; i < 3; i++)
+		probe_fold(set, clock_mono_ns());
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	CALLS(readv, 61);
+	stop(&c);
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	CALLS(readv, 61);
+}
+
+#define REQUESTS(method, code, want)                                                               \
+	is(#method " " #code, cells.requests[HTTP_##method][(code)-100], want)
+
+static void test_http(struct probe_set *set)
+{
+	struct child c = start("http");
+	uint64_t n = 0;
+
+	settle(c.pid);
+	probe_watch_thread(set, 2, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
+	go(&c);
+	probe_totals(set, 2, clock_mono_ns(), &cells, &now);
+	REQUESTS(GET, 200, 6 + 1 + 2 + 4 + 3 + 1);
+	REQUESTS(HEAD, 200, 1);
+	REQUESTS(GET, 204, 1);
+	REQUESTS(GET, 304, 1);
+	REQUESTS(GET, 404, 1);
+	REQUESTS(POST, 500, 1);
+	REQUESTS(PUT, 599, 1);
+	REQUESTS(POST, 201, 1);
+	REQUESTS(OTHER, 200, 1);
+	REQUESTS(DELETE, 200, 1);
+	REQUESTS(PATCH, 200, 1);
+	REQUESTS(OPTIONS, 200, 1);
+	REQUESTS(GET, 101, 1);
+	for (unsigned int m = 0; m < HTTP_METHODS; m++)
+		for (unsigned int i = 0; i < HTTP_CODES; i++)
+			n += cells.requests[m][i];
+	is("all requests", n, 29);
+	is("completed", cells.requests_completed, 29);
+	is("health checks", cells.requests_health, 3);
+	is("aborted", cells.requests_aborted, 2);
+	is("lost", cells.requests_lost, 2);
+	is("started", cells.requests_started, 33);
+	is("accepted", cells.accepts, 12);
+	is("closed", cells.closes, 12);
+	is("open", now.connections_open, 0);
+	is("in flight", now.in_flight, 0);
+	n = 0;
+	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
+		n += histogram_count(cells.request_ns[k]);
+	is("durations", n, 29);
+	n = 0;
+	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
+		n += histogram_count(cells.first_byte_ns[k]);
+	is("first bytes", n, 29);
+	for (const struct probe_lost *l = probe_lost(set); l->reason; l++)
+		is(l->reason, l->count, 0);
+	stop(&c);
+	probe_fold(set, clock_mono_ns());
+}
+
+static void test_killed(struct probe_set *set)
+{
+	struct child c = start("killed");
+
+	settle(c.pid);
+	probe_watch_thread(set, 3, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
+	go(&c);
+	probe_totals(set, 3, clock_mono_ns(), &cells, &now);
+	is("in flight", now.in_flight, 2);
+	is("open", now.connections_open, 1);
+	stop(&c);
+	for (int i = 0; i < 3; i++)
+		probe_fold(set, clock_mono_ns());
+	probe_totals(set, 3, clock_mono_ns(), &cells, &now);
+	is("completed", cells.requests_completed, 1);
+	is("lost", cells.requests_lost, 2);
+	is("in flight after", now.in_flight, 0);
+	is("open after", now.connections_open, 0);
+}
+
+static void test_tier(void)
+{
+	char *paths[] = {(char *)"/healthz"}, *agents[] = {(char *)"kube-probe"};
+	const struct config_list health = {paths, 1}, probes = {agents, 1};
+	const struct probe_options options = {
+		.tier = tier,
+		.threads = 32,
+		.connections = 1024,
+		.sample = 1,
+		.gateways = 4,
+		.health_paths = &health,
+		.health_user_agents = &probes,
+		.slow_request_ns = NS_PER_S,
+	};
+	struct probe_set *set = NULL;
+	struct err e = {.text = ""};
+	int r = probe_open(&options, 0, &set, &e);
+
+	if (r) {
+		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+		return;
+	}
+	test_calls(set);
+	test_family(set);
+	test_http(set);
+	test_killed(set);
+	probe_close(set);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
+
+	workload_path = argc > 1 ? argv[1] : "workload";
+	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
+	setvbuf(stdout, NULL, _IONBF, 0);
+	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
+		tier = tiers[i];
+		if (argc <= 2 || str_equal(argv[2], tier))
+			test_tier();
+	}
+	printf("1..%u\n", number);
+	return failed ? 1 : 0;
+}
