@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The aggregator's core: takes requests from the gate, applies and commits them, replies and
+ * publishes after the commit, and answers HTTP. Owns fleet, commit log and publisher. One thread.
+ */
+#include "cmd/core.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SERIES_PER_AGENT 65536u
+#define COMMIT_BYTES     (4u << 20) /* so much does not wait for the timer */
+#define RETRY_MS         1000
+#define SECOND_MS        1000
+/* As long as an agent keeps its spool, and a little more: then nothing of it can come any more. */
+#define DEPART_MS (49ULL * 3600 * 1000)
+
+static uint64_t real_ms(void)
+{
+	return clock_real_ns() / NS_PER_MS;
+}
+
+static void event_keep(struct core *c, const char *agent, const struct frame_event *event)
+{
+	struct core_event *e = &c->events[c->event_count++ % CORE_EVENTS];
+	size_t kind = strlen(event->kind) + 1, gateway = strlen(event->gateway) + 1,
+	       json = strlen(event->json) + 1, name = strlen(agent) + 1;
+	char *text = malloc(kind + gateway + json + name);
+
+	free(e->text);
+	*e = (struct core_event){.id = event->id, .time_ms = event->time_ms, .text = text};
+	if (!text)
+		return;
+	e->kind = memcpy(text, event->kind, kind);
+	e->gateway = memcpy(text + kind, event->gateway, gateway);
+	e->json = memcpy(text + kind + gateway, event->json, json);
+	e->agent = memcpy(text + kind + gateway + json, agent, name);
+}
+
+/* -------- publishing: after the commit -------- */
+
+static void publish(struct core *c, const char *topic, const Tidegate__BusBody *body)
+{
+	const uint8_t *message;
+	size_t size;
+
+	if (publisher_message(c->publisher, topic, body, &message, &size) >= 0)
+		gatelink_publish(c->gate, message, size);
+}
+
+struct publish_series {
+	struct core *core;
+	const char *topic;
+	uint64_t time_ms;
+};
+
+static int on_series(void *data, const struct merge_series *series)
+{
+	struct publish_series *p = data;
+	struct core *c = p->core;
+
+	if (body_add(c->body, series) >= 0)
+		return 0;
+	publish(c, p->topic, body_message(c->body));
+	body_reset(c->body, p->time_ms);
+	body_add(c->body, series);
+	return 0;
+}
+
+static void publish_events(struct core *c, const char *agent, const struct frame *f)
+{
+	char topic[PUBLISHER_TOPIC_MAX + 1];
+
+	for (size_t i = 0; i < f->event_count; i++) {
+		const struct frame_event *event = &f->events[i];
+		Tidegate__Event out, *list[1] = {&out};
+		Tidegate__BusBody body;
+
+		event_keep(c, agent, event);
+		tidegate__event__init(&out);
+		tidegate__bus_body__init(&body);
+		out.id = event->id;
+		out.time_ms = event->time_ms;
+		/* protobuf-c's strings are not const; packing only reads them. */
+		out.kind = (char *)(uintptr_t)event->kind;
+		out.gateway = (char *)(uintptr_t)event->gateway;
+		out.json = (char *)(uintptr_t)event->json;
+		body.time_ms = event->time_ms;
+		body.n_events = 1;
+		body.events = list;
+		snprintf(topic, sizeof(topic), "event/%s", event->kind);
+		publish(c, topic, &body);
+	}
+}
+
+static void publish_frame(struct core *c, uint32_t session, const struct frame *f)
+{
+	const char *agent = fleet_session_agent(c->fleet, session);
+	char topic[PUBLISHER_TOPIC_MAX + 1];
+	struct publish_series p = {c, topic, f->time_ms};
+
+	if (!agent)
+		return;
+	snprintf(topic, sizeof(topic), "series/%s", agent);
+	body_reset(c->body, f->time_ms);
+	merge_frame(c->fleet, session, f, on_series, &p);
+	if (body_count(c->body))
+		publish(c, topic, body_message(c->body));
+	publish_events(c, agent, f);
+}
+
+static void on_applied(void *data, uint32_t session, struct frame *frame)
+{
+	struct core *c = data;
+	struct core_applied *applied;
+
+	if (!c->is_ready) { /* from the log: was published in a former life */
+		for (size_t i = 0; i < frame->event_count; i++)
+			event_keep(c, fleet_session_agent(c->fleet, session), &frame->events[i]);
+		frame_free(frame);
+		return;
+	}
+	applied = malloc(sizeof(*applied));
+	if (!applied) { /* costs a message on the bus, which subscribers get with the next value */
+		frame_free(frame);
+		return;
+	}
+	*applied = (struct core_applied){.session = session, .frame = frame};
+	*c->applied_end = applied;
+	c->applied_end = &applied->next;
+}
+
+static void on_hello(void *data, const char *agent, uint64_t now_ms)
+{
+	struct core *c = data;
+	char topic[PUBLISHER_TOPIC_MAX + 1], kind[] = "agent.hello", none[] = "";
+	Tidegate__Event event, *list[1] = {&event};
+	Tidegate__BusBody body;
+	char json[] = "{}";
+
+	log_info("core", "an agent says hello", "agent=\"%s\"", agent);
+	tidegate__event__init(&event);
+	tidegate__bus_body__init(&body);
+	event.time_ms = body.time_ms = now_ms;
+	event.kind = kind;
+	event.gateway = none;
+	event.json = json;
+	body.n_events = 1;
+	body.events = list;
+	snprintf(topic, sizeof(topic), "agent/%s", agent);
+	publish(c, topic, &body);
+}
+
+/* -------- commit -------- */
+
+static void answers_send(struct core *c)
+{
+	struct core_reply *reply;
+	struct core_applied *applied;
+
+	while ((reply = c->replies)) {
+		c->replies = reply->next;
+		gatelink_reply(c->gate, &reply->handle, reply->data, reply->size);
+		free(reply->data);
+		free(reply);
+	}
+	c->replies_end = &c->replies;
+	while ((applied = c->applied)) {
+		c->applied = applied->next;
+		publish_frame(c, applied->session, applied->frame);
+		frame_free(applied->frame);
+		free(applied);
+	}
+	c->applied_end = &c->applied;
+}
+
+static void fold(struct core *c)
+{
+	struct err e = {0};
+
+	if (commitlog_fold(c->log, core_save, c, &e) < 0)
+		log_error("core", "snapshot failed", "why=\"%s\"", e.text);
+	else
+		log_info("core", "snapshot written", "agents=%zu", merge_agent_count(c->fleet));
+}
+
+int core_commit(struct core *c)
+{
+	struct err e = {0};
+	int r = commitlog_commit(c->log, &e);
+
+	if (r < 0) {
+		if (!c->is_stuck)
+			log_error("core", "commit failed, trying again each second", "why=\"%s\"",
+				  e.text);
+		c->is_stuck = true;
+		gatelink_pause(c->gate, true);
+		loop_set_timer(c->commit_timer, RETRY_MS, 0);
+		return r;
+	}
+	if (c->is_stuck) {
+		log_info("core", "commits succeed again", "failures=%lu",
+			 (unsigned long)commitlog_stats(c->log)->failures);
+		c->is_stuck = false;
+		gatelink_pause(c->gate, false);
+	}
+	answers_send(c);
+	if (commitlog_stats(c->log)->bytes >= c->config->fleet_log_bytes)
+		fold(c);
+	return 0;
+}
+
+static void on_commit_timer(void *data)
+{
+	struct core *c = data;
+
+	c->is_waiting = false;
+	core_commit(c);
+}
+
+static void reply_later(struct core *c, const struct gatelink_handle *handle, uint8_t *data,
+			size_t size)
+{
+	struct core_reply *reply = malloc(sizeof(*reply));
+
+	if (!reply) {
+		free(data); /* no answer: the agent asks again */
+		return;
+	}
+	*reply = (struct core_reply){.handle = *handle, .data = data, .size = size};
+	*c->replies_end = reply;
+	c->replies_end = &reply->next;
+}
+
+static void on_uplink(struct core *c, const struct gatelink_handle *handle, const uint8_t *payload,
+		      size_t size)
+{
+	uint8_t *reply;
+	size_t reply_size;
+	int r = uplink_handle(&c->uplink, payload, size, real_ms(), &reply, &reply_size);
+
+	if (r == -EIO) {
+		log_error("core", "memory and log disagree, beginning anew from the log",
+			  "why=\"no memory\"");
+		c->exit_code = EXIT_FAILED;
+		loop_stop(c->loop);
+		return;
+	}
+	if (r < 0)
+		return;
+	reply_later(c, handle, reply, reply_size);
+	if (c->is_stuck)
+		return;
+	if (!commitlog_pending(c->log) || commitlog_pending(c->log) >= COMMIT_BYTES) {
+		core_commit(c);
+	} else if (!c->is_waiting) {
+		c->is_waiting = true;
+		loop_set_timer(c->commit_timer, c->config->fleet_commit / NS_PER_MS, 0);
+	}
+}
+
+static void on_request(void *data, const struct gatelink_handle *handle, const uint8_t *payload,
+		       size_t size)
+{
+	struct core *c = data;
+
+	if (handle->channel == GATELINK_UPLINK)
+		on_uplink(c, handle, payload, size);
+	else
+		core_snapshot_reply(c, handle, payload, size);
+}
+
+static void on_second(void *data)
+{
+	struct core *c = data;
+	const uint8_t *message;
+	uint64_t now = real_ms();
+	size_t size;
+
+	if (publisher_beacon(c->publisher, now, &message, &size) >= 0)
+		gatelink_publish(c->gate, message, size);
+	if (now - c->departed_ms > 60 * 1000 || now < c->departed_ms) {
+		c->departed_ms = now;
+		fleet_depart(c->fleet, now, DEPART_MS);
+	}
+}
+
+static void on_supervisor(void *data, int fd, unsigned int events)
+{
+	struct core *c = data;
+
+	(void)fd;
+	(void)events;
+	loop_stop(c->loop);
+}
+
+static int log_open(struct core *c, struct err *e)
+{
+	uint64_t start = clock_mono_ns();
+	const struct commitlog_stats *s;
+	int r = commitlog_open(c->config->fleet_data_dir, uplink_replay, &c->uplink, &c->log, e);
+
+	if (r < 0)
+		return r;
+	c->uplink.log = c->log;
+	s = commitlog_stats(c->log);
+	log_info("core", "log replayed", "records=%lu agents=%zu ms=%lu",
+		 (unsigned long)s->replayed, merge_agent_count(c->fleet),
+		 (unsigned long)((clock_mono_ns() - start) / NS_PER_MS));
+	if (s->torn_bytes)
+		log_warning("core", "log ended in the middle of a record, cut there", "bytes=%lu",
+			    (unsigned long)s->torn_bytes);
+	if (s->damaged_files) {
+		log_error("core", "log is damaged; the bad parts are kept in *.bad",
+			  "files=%lu bytes=%lu", (unsigned long)s->damaged_files,
+			  (unsigned long)s->damaged_bytes);
+		fold(c);
+	}
+	return 0;
+}
+
+static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
+{
+	const struct fleet_limits limits = {
+		.agents = (uint32_t)(ctx->config->door_connections > UINT32_MAX / 8
+					     ? UINT32_MAX / 2
+					     : ctx->config->door_connections * 4),
+		.agent_series = SERIES_PER_AGENT,
+		.series = (uint32_t)(ctx->config->fleet_series > UINT32_MAX - 2
+					     ? UINT32_MAX - 2
+					     : ctx->config->fleet_series),
+	};
+	struct loop_watch *watch;
+	char path[512];
+	int r;
+
+	c->config = ctx->config;
+	c->replies_end = &c->replies;
+	c->applied_end = &c->applied;
+	c->uplink = (struct uplink){.on_applied = on_applied, .on_hello = on_hello, .data = c};
+	r = fleet_new(&limits, &c->fleet);
+	c->uplink.fleet = c->fleet;
+	if (r >= 0)
+		r = uplink_init(&c->uplink);
+	if (r >= 0)
+		r = body_new(&c->body);
+	if (r >= 0)
+		r = publisher_new(publisher_epoch(), &c->publisher);
+	if (r >= 0)
+		r = loop_open(&c->loop);
+	if (r < 0)
+		return err_set(e, r, "core: %s", err_text(r));
+	/* HTTP first, so that a port in use is said before a long replay. */
+	if (*c->config->api_address) {
+		r = core_http_open(c, e);
+		if (r < 0)
+			return r;
+	}
+	r = log_open(c, e);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/private/core.sock", c->config->_runtime_dir);
+	r = gatelink_server_open(c->loop, path, on_request, c, &c->gate, e);
+	if (r < 0)
+		return r;
+	c->is_ready = true;
+	r = loop_add_fd(c->loop, ctx->supervisor_fd, LOOP_READ, on_supervisor, c, &watch);
+	if (r >= 0)
+		r = loop_add_timer(c->loop, SECOND_MS, SECOND_MS, on_second, c, &watch);
+	if (r >= 0)
+		r = loop_add_timer(c->loop, SECOND_MS, 0, on_commit_timer, c, &c->commit_timer);
+	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
+}
+
+static void core_close(struct core *c)
+{
+	if (c->gate && core_commit(c) >= 0 && commitlog_stats(c->log)->bytes)
+		fold(c);
+	http_server_close(c->http);
+	gatelink_server_close(c->gate);
+	commitlog_close(c->log);
+	while (c->replies) {
+		struct core_reply *reply = c->replies;
+
+		c->replies = reply->next;
+		free(reply->data);
+		free(reply);
+	}
+	while (c->applied) {
+		struct core_applied *applied = c->applied;
+
+		c->applied = applied->next;
+		frame_free(applied->frame);
+		free(applied);
+	}
+	for (unsigned int i = 0; i < CORE_EVENTS; i++)
+		free(c->events[i].text);
+	publisher_free(c->publisher);
+	body_free(c->body);
+	uplink_fini(&c->uplink);
+	fleet_free(c->fleet);
+	loop_close(c->loop);
+}
+
+int core_run(struct daemon_context *ctx)
+{
+	struct core c = {.exit_code = EXIT_DONE};
+	struct err e = {0};
+	int r = core_open(&c, ctx, &e);
+
+	if (r < 0) {
+		log_error("core", "cannot begin", "why=\"%s\"", e.text);
+		c.exit_code = EXIT_FAILED;
+	} else {
+		log_info("core", "ready", "api=%s data=%s", c.config->api_address,
+			 c.config->fleet_data_dir);
+		loop_run(c.loop);
+	}
+	core_close(&c);
+	return c.exit_code;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State of the aggregator's core. Internal to cmd/core*.c. */
+#pragma once
+
+#include "base/loop.h"
+#include "bus/gatelink.h"
+#include "bus/publisher.h"
+#include "config/config.h"
+#include "fleet/body.h"
+#include "fleet/merge.h"
+#include "fleet/uplink.h"
+#include "outlet/http.h"
+
+#define CORE_EVENTS 1000
+
+struct core_event {
+	uint64_t id, time_ms;
+	const char *agent, *kind, *gateway, *json;
+	char *text; /* holds the four */
+};
+
+struct core_reply {
+	struct core_reply *next;
+	struct gatelink_handle handle;
+	uint8_t *data;
+	size_t size;
+};
+
+struct core_applied {
+	struct core_applied *next;
+	uint32_t session;
+	struct frame *frame;
+};
+
+struct core {
+	const struct config *config;
+	struct loop *loop;
+	struct loop_watch *commit_timer;
+	struct fleet *fleet;
+	struct commitlog *log;
+	struct uplink uplink;
+	struct gatelink_server *gate;
+	struct publisher *publisher;
+	struct body *body;
+	struct http_server *http;
+	bool is_ready, is_stuck, is_waiting;
+	int exit_code;
+	uint64_t departed_ms;
+	/* Wait for the commit. */
+	struct core_reply *replies, **replies_end;
+	struct core_applied *applied, **applied_end;
+	struct core_event events[CORE_EVENTS]; /* a ring */
+	uint64_t event_count;
+};
+
+/* Commits, then sends what waited for it. */
+int core_commit(struct core *c);
+
+/* core_http.c */
+int core_http_open(struct core *c, struct err *e);
+
+/* core_snapshot.c: for the log, and for subscribers */
+int core_save(void *data, struct commitlog_writer *writer);
+void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
+			 const uint8_t *payload, size_t size);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the core answers over HTTP: metrics, health, and the JSON of the API. Only reads. */
+#include "cmd/core.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "fleet/load.h"
+#include "outlet/api.h"
+#include "scale/threshold.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JSON "application/json"
+
+/* A view of the fleet as a source of Prometheus series. */
+struct fleet_source {
+	struct merge_view *view;
+	struct merge_series series;
+};
+
+/* The contract has const data; the room for the series in hand is all that changes. */
+static bool fleet_source_get(const void *data, size_t index, struct prometheus_series *ret)
+{
+	struct fleet_source *s = (struct fleet_source *)(uintptr_t)data;
+
+	if (!merge_view_get(s->view, index, &s->series))
+		return false;
+	ret->name = s->series.name;
+	ret->unit = s->series.unit;
+	ret->help = s->series.help;
+	ret->kind = s->series.kind;
+	ret->labels = s->series.labels;
+	ret->label_count = s->series.label_count;
+	ret->counter = s->series.counter;
+	ret->gauge = s->series.gauge;
+	ret->cells = s->series.cells;
+	/* Catalogue metrics travel without their texts. */
+	if (!*ret->unit || !*ret->help) {
+		const struct metric_desc *d = metric_find(ret->name);
+
+		ret->unit = d && !*ret->unit ? d->unit : ret->unit;
+		ret->help = d && !*ret->help ? d->help : ret->help;
+	}
+	return true;
+}
+
+static int view_open(struct core *c, const struct http_request *q, struct fleet_source *s)
+{
+	const char *by = http_request_arg(q, "by");
+	struct merge_options o = {
+		.by = by && str_equal(by, "instance") ? MERGE_BY_INSTANCE : MERGE_BY_FLEET,
+		.metric = http_request_arg(q, "metric"),
+		.agent = http_request_arg(q, "agent"),
+		.now_ms = clock_real_ns() / NS_PER_MS,
+		.stale_ms = c->config->fleet_stale / NS_PER_MS,
+	};
+
+	if (o.agent)
+		o.by = MERGE_BY_INSTANCE;
+	/* Nothing is shown that could be forgotten. */
+	if (c->gate && commitlog_pending(c->log))
+		core_commit(c);
+	return merge_view_new(c->fleet, &o, &s->view);
+}
+
+static void fail(struct http_response *r, unsigned int status, const char *why)
+{
+	strbuf_reset(&r->body);
+	r->status = status;
+	r->content_type = "text/plain";
+	strbuf_printf(&r->body, "%s\n", why);
+}
+
+struct own_row {
+	enum metric_id id;
+	const char *key, *value;
+	uint64_t count;
+};
+
+#define OWN_ROWS 20
+
+struct own_source {
+	struct own_row rows[OWN_ROWS];
+	size_t count;
+};
+
+static bool own_source_get(const void *data, size_t index, struct prometheus_series *ret)
+{
+	const struct own_row *row = &((const struct own_source *)data)->rows[index];
+	const struct metric_desc *d = &metric_descs[row->id];
+
+	ret->name = d->name;
+	ret->unit = d->unit;
+	ret->help = d->help;
+	ret->kind = d->kind;
+	ret->room[0] = (struct segment_label){row->key, row->value};
+	ret->labels = ret->room;
+	ret->label_count = row->key != NULL;
+	ret->counter = row->count;
+	ret->gauge = (double)row->count;
+	return true;
+}
+
+static void own_fill(struct core *c, struct own_source *own)
+{
+	const struct commitlog_stats none = {0}, *log = c->log ? commitlog_stats(c->log) : &none;
+	uint64_t now_ms = clock_real_ns() / NS_PER_MS;
+	size_t live = merge_agents_live(c->fleet, now_ms, c->config->fleet_stale / NS_PER_MS);
+	struct fleet_stats s;
+
+	fleet_stats(c->fleet, &s);
+	*own = (struct own_source){
+		.rows =
+			{
+				{METRIC_ID_FRAME_GAPS, NULL, NULL, s.gaps},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "applied", s.applied},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "duplicate", s.duplicates},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "need_hello", s.need_hello},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "need_key", s.need_key},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "refused", s.refused},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "damaged",
+				 c->uplink.stats.frames_damaged},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "lost", s.lost},
+				{METRIC_ID_AGGREGATOR_SAMPLES, NULL, NULL, s.samples},
+				{METRIC_ID_AGGREGATOR_AGENTS, "state", "live", live},
+				{METRIC_ID_AGGREGATOR_AGENTS, "state", "stale", s.agents - live},
+				{METRIC_ID_AGGREGATOR_SERIES, NULL, NULL, s.series},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "agent", s.agents_refused},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "series", s.series_refused},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "request",
+				 c->uplink.stats.malformed},
+				{METRIC_ID_AGGREGATOR_RESETS, NULL, NULL, s.resets},
+				{METRIC_ID_AGGREGATOR_LOG_BYTES, NULL, NULL, log->bytes},
+				{METRIC_ID_AGGREGATOR_COMMITS, "state", "done", log->commits},
+				{METRIC_ID_AGGREGATOR_COMMITS, "state", "failed", log->failures},
+				{METRIC_ID_AGGREGATOR_LOG_DAMAGED, NULL, NULL, log->damaged_bytes},
+			},
+		.count = OWN_ROWS,
+	};
+}
+
+static void on_metrics(void *data, const struct http_request *q, struct http_response *r)
+{
+	enum prometheus_format format = prometheus_accepted(http_request_header(q, "Accept"));
+	struct core *c = data;
+	struct fleet_source fleet = {0};
+	struct prometheus_source sources[2];
+	struct own_source own;
+
+	if (view_open(c, q, &fleet) < 0) {
+		fail(r, 500, "no memory for the view");
+		return;
+	}
+	own_fill(c, &own);
+	sources[0] = (struct prometheus_source){
+		.count = merge_view_count(fleet.view), .get = fleet_source_get, .data = &fleet};
+	sources[1] =
+		(struct prometheus_source){.count = own.count, .get = own_source_get, .data = &own};
+	r->content_type = prometheus_content_type(format);
+	if (prometheus_render(sources, 2, format, &r->body, NULL) < 0)
+		fail(r, 500, "too many series for one answer; ask for ?metric=");
+	merge_view_free(fleet.view);
+}
+
+static void on_healthz(void *data, const struct http_request *q, struct http_response *r)
+{
+	(void)data;
+	(void)q;
+	strbuf_puts(&r->body, "ok\n");
+}
+
+static void on_readyz(void *data, const struct http_request *q, struct http_response *r)
+{
+	struct gatelink_stats gate = {0};
+	struct core *c = data;
+
+	(void)q;
+	if (c->gate)
+		gatelink_server_stats(c->gate, &gate);
+	if (!c->is_ready)
+		fail(r, 503, "the log is being replayed");
+	else if (!gate.is_connected)
+		fail(r, 503, "the gate is away");
+	else if (c->is_stuck)
+		fail(r, 503, "the log cannot be written");
+	else
+		strbuf_puts(&r->body, "ok\n");
+}
+
+static void on_agents(void *data, const struct http_request *q, struct http_response *r)
+{
+	static const char *const names[FLEET_AGENT_LABELS] = {"cluster", "namespace", "pod",
+							      "node"};
+	struct core *c = data;
+	uint64_t now_ms = clock_real_ns() / NS_PER_MS;
+	size_t n = merge_agent_count(c->fleet), count = 0;
+	_cleanup_free_ struct merge_agent *agents = calloc(n + 1, sizeof(*agents));
+	_cleanup_free_ struct api_agent *out = calloc(n + 1, sizeof(*out));
+
+	(void)q;
+	r->content_type = JSON;
+	for (size_t i = 0; agents && out && i < n; i++) {
+		struct merge_agent *a = &agents[count];
+
+		if (!merge_agent_get(c->fleet, i, a))
+			continue;
+		out[count++] = (struct api_agent){
+			.id = a->id,
+			.incarnation = a->incarnation,
+			.label_names = names,
+			.labels = a->labels,
+			.label_count = FLEET_AGENT_LABELS,
+			.age_s = now_ms > a->last_seen_ms ? (double)(now_ms - a->last_seen_ms) / 1e3
+							  : 0,
+			.is_stale = a->last_seen_ms + c->config->fleet_stale / NS_PER_MS < now_ms,
+			.incarnations = a->incarnations,
+			.series = a->series,
+			.interval_ms = a->interval_ms,
+			.sequence = a->sequence,
+			.missing = a->missing,
+			.gaps = a->gaps,
+			.frames = a->frames,
+			.bytes = a->bytes,
+			.samples = a->samples,
+		};
+	}
+	if (!agents || !out || api_write_agents(&r->body, out, count) < 0)
+		fail(r, 500, "no memory for the list");
+}
+
+static void on_series(void *data, const struct http_request *q, struct http_response *r)
+{
+	struct fleet_source fleet = {0};
+	struct prometheus_source source;
+
+	if (view_open(data, q, &fleet) < 0) {
+		fail(r, 500, "no memory for the view");
+		return;
+	}
+	source = (struct prometheus_source){
+		.count = merge_view_count(fleet.view), .get = fleet_source_get, .data = &fleet};
+	r->content_type = JSON;
+	if (api_write_series(&r->body, &source) < 0)
+		fail(r, 500, "too many series for one answer; ask for ?metric=");
+	merge_view_free(fleet.view);
+}
+
+static void on_events(void *data, const struct http_request *q, struct http_response *r)
+{
+	struct core *c = data;
+	uint64_t n = c->event_count < CORE_EVENTS ? c->event_count : CORE_EVENTS;
+	_cleanup_free_ struct api_event *out = calloc(CORE_EVENTS, sizeof(*out));
+	size_t count = 0;
+
+	(void)q;
+	r->content_type = JSON;
+	for (uint64_t i = c->event_count - n; out && i < c->event_count; i++) {
+		const struct core_event *e = &c->events[i % CORE_EVENTS];
+
+		if (e->text)
+			out[count++] = (struct api_event){e->id,   e->time_ms, e->agent,
+							  e->kind, e->gateway, e->json};
+	}
+	if (!out || api_write_events(&r->body, out, count) < 0)
+		fail(r, 500, "no memory for the list");
+}
+
+static void on_signals(void *data, const struct http_request *q, struct http_response *r)
+{
+	static const struct scale_policy policy = {
+		.name = "loop_busy",
+		.metric = "tidegate_loop_busy_seconds_total",
+		.aggregation = SCALE_MEAN,
+		.target = 0.7,
+		.tolerance = 0.1,
+		.min = 1,
+		.max = 100000,
+		.stale_ns = 60 * NS_PER_S,
+	};
+	struct core *c = data;
+	uint64_t now_ns = clock_real_ns();
+	struct scale_decision decision = {0};
+	struct load_reading reading;
+	struct scale_input input;
+	struct api_signal signal;
+	struct err e = {0};
+
+	(void)q;
+	load_read(c->fleet, now_ns / NS_PER_MS, c->config->fleet_stale / NS_PER_MS, &reading);
+	input = (struct scale_input){
+		.value = reading.mean,
+		.at_ns = reading.at_ms * NS_PER_MS,
+		.replicas = reading.expected,
+		.reporting = reading.reporting,
+		.expected = reading.expected,
+	};
+	signal = (struct api_signal){
+		.name = policy.name,
+		.metric = policy.metric,
+		.value = reading.mean,
+		.target = policy.target,
+		.age_s = reading.reporting && now_ns > input.at_ns
+				 ? (double)(now_ns - input.at_ns) / 1e9
+				 : NAN,
+		.current = reading.expected,
+	};
+	signal.is_error = scale_threshold(&policy, &input, now_ns, &decision, &e) < 0;
+	signal.reason = signal.is_error ? e.text : decision.reason;
+	signal.coverage = decision.coverage;
+	signal.desired = decision.desired;
+	r->content_type = JSON;
+	r->status = signal.is_error ? 503 : 200;
+	if (api_write_signals(&r->body, &signal, 1) < 0)
+		fail(r, 500, "no memory for the list");
+}
+
+int core_http_open(struct core *c, struct err *e)
+{
+	static const struct http_route routes[] = {
+		{"/metrics", on_metrics},        {"/healthz", on_healthz},
+		{"/readyz", on_readyz},          {"/api/v1/agents", on_agents},
+		{"/api/v1/series", on_series},   {"/api/v1/events", on_events},
+		{"/api/v1/signals", on_signals},
+	};
+
+	return http_server_open(c->loop, c->config->api_address, routes, ARRAY_LEN(routes), c,
+				&c->http, e);
+}

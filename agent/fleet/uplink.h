@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From an agent's request to its reply: decodes, applies, writes down. The reply may be sent only
+ * after the commit of what was appended here.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "fleet/commitlog.h"
+#include "fleet/ingest.h"
+
+/* Record types of the commit log besides those of snapshots. */
+enum uplink_record { UPLINK_RECORD_HELLO = 1, UPLINK_RECORD_FRAME = 2 };
+
+#define UPLINK_FRAMES_MAX 4096
+
+struct uplink_stats {
+	uint64_t requests, malformed, refused;
+	uint64_t frames_damaged; /* neither whole nor decodable */
+};
+
+/* A frame that was applied; it is published after the commit. takes_frame: fn owns it. */
+typedef void (*uplink_applied_fn)(void *data, uint32_t session, struct frame *takes_frame);
+typedef void (*uplink_hello_fn)(void *data, const char *agent, uint64_t now_ms);
+
+struct uplink {
+	struct fleet *fleet;
+	struct commitlog *log;
+	uplink_applied_fn on_applied;
+	uplink_hello_fn on_hello;
+	void *data;
+	struct uplink_stats stats;
+	struct arena arena; /* of one request */
+};
+
+#define UPLINK_REQUEST_MAX (1u << 20)
+
+/* The caller sets the other fields. -ENOMEM. */
+int uplink_init(struct uplink *u);
+void uplink_fini(struct uplink *u);
+
+/* *ret_reply: malloc()ed UplinkReply, the caller's; there is one for malformed requests, too.
+ * -ENOMEM: no reply, nothing was applied. -EIO: applied but not written down, so that memory and
+ * log disagree: the process must end and read its log again. */
+int uplink_handle(struct uplink *u, const uint8_t *payload, size_t size, uint64_t now_ms,
+		  uint8_t **ret_reply, size_t *ret_size);
+
+/* One record of the commit log, snapshots included; data of commitlog_open() is the uplink. */
+int uplink_replay(void *data, uint32_t type, const uint8_t *payload, size_t size);
