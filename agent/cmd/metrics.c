@@ -11,8 +11,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <time.h>
 
 #define OUTPUT_BYTES_MAX (256u << 20)
+#define BUSY_TRIES       50 /* a keeper that watches much, on a busy machine */
+#define BUSY_PAUSE_NS    5000000
 #define STALE_NS         (30 * NS_PER_S) /* as long as probes wait for a heartbeat */
 
 DEFINE_CLEANUP(struct segment_reader *, segment_reader_close)
@@ -27,12 +30,20 @@ static int fail(int code, const char *text)
 static int segment_load(const char *path, struct segment_reader **ret, struct err *e)
 {
 	_cleanup_(segment_reader_close_p) struct segment_reader *r = NULL;
+	const struct timespec busy_pause = {.tv_nsec = BUSY_PAUSE_NS};
 	const struct segment_header *h;
 	uint64_t now;
 	int k = segment_reader_open(path, &r, e);
 
-	if (k == 0)
+	if (k < 0)
+		return k;
+	for (unsigned int i = 0; i < BUSY_TRIES; i++) {
+		err_clear(e);
 		k = segment_reader_refresh(r, e);
+		if (k != -EAGAIN)
+			break;
+		nanosleep(&busy_pause, NULL);
+	}
 	if (k < 0)
 		return k;
 	h = segment_reader_header(r);

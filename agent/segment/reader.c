@@ -18,9 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TRIES 20
+#define TRIES          20
+#define TRIES_YIELDING 10
+#define PAUSE_NS       100000
 
 struct buffer {
 	void *data;
@@ -169,6 +172,17 @@ static int copy_try(struct segment_reader *r, struct copy *c, bool is_whole, str
 	return 0;
 }
 
+/* A tick of a few gateways is over within microseconds, one of many within a millisecond. */
+static void pause_before(unsigned int attempt)
+{
+	const struct timespec short_while = {.tv_nsec = PAUSE_NS};
+
+	if (attempt < TRIES_YIELDING)
+		sched_yield();
+	else if (attempt < TRIES)
+		nanosleep(&short_while, NULL);
+}
+
 static int copy_read(struct segment_reader *r, bool is_whole, struct err *e)
 {
 	int k = file_follow(r, e);
@@ -179,7 +193,7 @@ static int copy_read(struct segment_reader *r, bool is_whole, struct err *e)
 		k = copy_try(r, &r->next, is_whole, e);
 		if (k != -EAGAIN)
 			return k;
-		sched_yield();
+		pause_before(i + 1);
 	}
 	return err_set(e, -EAGAIN, "segment %s: its writer was at work each time", r->path);
 }
