@@ -1,15 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaches the GC probes to processes and prints what they counted, one JSON line for each line
- * read: gc-count PID [TID …]. Part of gc-truth.
+ * GC probes on real runtimes: exact counts of steps, full collections and cycles, and what a probe
+ * must never do to a gateway. With arguments (PID [TID ...]) it is the counter of gc-nginx.t and of
+ * the bench: it watches these and prints what was counted, a JSON line for each line read.
  */
 #include "base/clock.h"
 #include "base/str.h"
 #include "metrics.h"
 #include "probe/probe.h"
 
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
 
 static struct cells cells;
 
@@ -23,12 +37,278 @@ static double ns_of(enum gc_phase phase)
 	return histogram_sum(cells.gc_ns[phase]) * 1e9;
 }
 
-static void print_totals(struct probe_set *set)
+static void take_totals(struct probe_set *set)
 {
 	struct probe_now now;
 
 	probe_heartbeat(set, clock_mono_ns());
 	probe_totals(set, 0, clock_mono_ns(), &cells, &now);
+}
+
+static int open_set(struct probe_set **ret)
+{
+	const struct probe_options options = {
+		.tier = "auto",
+		.threads = 256,
+		.connections = 1024,
+		.sample = 1,
+		.want_gc = true,
+		.slow_request_ns = NS_PER_S,
+	};
+	struct err e = {.text = ""};
+	int r;
+
+	histogram_thresholds();
+	r = probe_open(&options, 0, ret, &e);
+	if (r < 0)
+		fprintf(stderr, "gc: %s\n", e.text);
+	else
+		probe_heartbeat(*ret, clock_mono_ns());
+	return r;
+}
+
+/* ---- a process with a Lua in it ---- */
+
+#define LIBS "/usr/lib/x86_64-linux-gnu/"
+
+struct host {
+	const char *library;
+	pid_t pid;
+	FILE *in, *out; /* of its script: what we write, what it writes */
+	struct probe_gc_report report;
+	unsigned long step, full, cycles; /* counted before */
+};
+
+static struct probe_set *set;
+
+__attribute__((noreturn)) static void host_main(const char *library, const char *script)
+{
+	void *lib = dlopen(library, RTLD_NOW | RTLD_GLOBAL), *state;
+	void *(*new_state)(void) = NULL;
+	void (*open_libs)(void *) = NULL;
+	int (*load)(void *, const char *) = NULL, (*call)(void *, int, int, int) = NULL;
+	int (*callk)(void *, int, int, int, intptr_t, void *) = NULL;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!lib)
+		_exit(77);
+	*(void **)&new_state = dlsym(lib, "luaL_newstate");
+	*(void **)&open_libs = dlsym(lib, "luaL_openlibs");
+	*(void **)&load = dlsym(lib, "luaL_loadstring");
+	*(void **)&call = dlsym(lib, "lua_pcall");
+	*(void **)&callk = dlsym(lib, "lua_pcallk");
+	if (!new_state || !open_libs || !load || (!call && !callk))
+		_exit(78);
+	state = new_state();
+	open_libs(state);
+	if (load(state, script))
+		_exit(79);
+	_exit(callk ? callk(state, 0, 0, 0, 0, NULL) : call(state, 0, 0, 0));
+}
+
+static void host_start(struct host *host, const char *script)
+{
+	int to[2], from[2];
+	char line[64];
+
+	if (access(host->library, R_OK) < 0) {
+		print_message("# SKIP %s is not installed\n", host->library);
+		skip();
+	}
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	host->pid = fork();
+	assert_true(host->pid >= 0);
+	if (host->pid == 0) {
+		dup2(to[0], 0);
+		dup2(from[1], 1);
+		close(to[1]);
+		close(from[0]);
+		host_main(host->library, script);
+	}
+	close(to[0]);
+	close(from[1]);
+	host->in = fdopen(to[1], "w");
+	host->out = fdopen(from[0], "r");
+	assert_non_null(fgets(line, sizeof(line), host->out));
+	assert_string_equal(line, "ready\n");
+	assert_true(probe_watch_thread(set, 0, (uint32_t)host->pid, (uint32_t)host->pid,
+				       ROLE_WORKER) >= 0);
+	assert_int_equal(probe_gc_attach(set, 0, (uint32_t)host->pid, &host->report), 0);
+	take_totals(set);
+	host->step = count_of(GC_STEP);
+	host->full = count_of(GC_FULL);
+	host->cycles = (unsigned long)cells.gc_cycles;
+}
+
+/* Lets the script go on; the number that it writes. */
+static unsigned long host_run(struct host *host)
+{
+	char line[64];
+
+	fprintf(host->in, "go\n");
+	fflush(host->in);
+	if (!fgets(line, sizeof(line), host->out))
+		fail_msg("the process with %s ended", host->library);
+	take_totals(set);
+	host->step = count_of(GC_STEP) - host->step;
+	host->full = count_of(GC_FULL) - host->full;
+	host->cycles = (unsigned long)cells.gc_cycles - host->cycles;
+	return strtoul(line, NULL, 10);
+}
+
+static void host_end(struct host *host)
+{
+	int status;
+
+	fclose(host->in);
+	fclose(host->out);
+	assert_int_equal(waitpid(host->pid, &status, 0), host->pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	probe_forget_process(set, (uint32_t)host->pid);
+}
+
+#define BEGIN                                                                \
+	"if jit then jit.off() end collectgarbage('stop') local keep = {} "  \
+	"for i = 1, 30000 do keep[i] = { i } end collectgarbage('collect') " \
+	"collectgarbage('stop') io.write('ready\\n') io.flush() io.read('*l') "
+#define END "io.write(n, '\\n') io.flush() io.read('*l')"
+
+/* 7 cycles in steps, 13 at once; n is the number of steps. */
+static const char counted[] =
+	BEGIN "local n = 0 "
+	      "for c = 1, 7 do repeat n = n + 1 until collectgarbage('step') end "
+	      "for i = 1, 13 do collectgarbage('collect') collectgarbage('stop') end " END;
+
+static void counts_are_exact(const char *library, const char *runtime, bool has_cycles)
+{
+	struct host host = {.library = library};
+	unsigned long steps;
+
+	host_start(&host, counted);
+	assert_string_equal(host.report.runtime, runtime);
+	assert_string_equal(host.report.how, "call-vote");
+	assert_string_equal(host.report.object, realpath(library, NULL));
+	assert_true(host.report.state != PROBE_UNAVAILABLE);
+	steps = host_run(&host);
+	assert_true(steps >= 7);
+	assert_int_equal(host.step, steps);
+	assert_int_equal(host.full, 13);
+	assert_int_equal(host.cycles, has_cycles ? 7 + 13 : 13);
+	host_end(&host);
+}
+
+static void luajit_is_counted_exactly(void **state)
+{
+	(void)state;
+	counts_are_exact(LIBS "libluajit-5.1.so.2", "luajit", true);
+}
+
+static void lua53_is_counted_exactly(void **state)
+{
+	(void)state;
+	counts_are_exact(LIBS "liblua5.3.so.0", "lua5.3", false);
+}
+
+static void lua54_is_counted_exactly(void **state)
+{
+	(void)state;
+	counts_are_exact(LIBS "liblua5.4.so.0", "lua5.4", false);
+}
+
+/* LuaJIT unwinds an error of a __gc metamethod through lj_gc_step and lua_gc. With a return probe on
+ * them the unwinder meets a return address that is none, and the process ends in a panic. */
+static void an_error_in_a_finalizer_stays_an_error(void **state)
+{
+	static const char script[] =
+		BEGIN "local function thing() getmetatable(newproxy(true)).__gc = function() "
+		      "error('x') end "
+		      "end local n = 0 for i = 1, 20 do thing() "
+		      "if not pcall(function() repeat until collectgarbage('step') end) then n = n "
+		      "+ 1 end "
+		      "thing() if not pcall(collectgarbage, 'collect') then n = n + 1 end end " END;
+	struct host host = {.library = LIBS "libluajit-5.1.so.2"};
+
+	(void)state;
+	host_start(&host, script);
+	assert_true(host_run(&host) > 0);
+	/* Left by an error, some have no end; the next ones count again. */
+	assert_true(host.step > 0);
+	host_end(&host);
+	counts_are_exact(LIBS "libluajit-5.1.so.2", "luajit", true);
+}
+
+/* A step that a finalizer makes inside a full collection is part of it. */
+static void a_collection_inside_a_collection_counts_once(void **state)
+{
+	static const char script[] =
+		BEGIN "local n = 0 for i = 1, 11 do "
+		      "getmetatable(newproxy(true)).__gc = function() n = n + 1 "
+		      "collectgarbage('step') end end "
+		      "collectgarbage('collect') collectgarbage('stop') " END;
+	struct host host = {.library = LIBS "libluajit-5.1.so.2"};
+
+	(void)state;
+	host_start(&host, script);
+	assert_int_equal(host_run(&host), 11);
+	assert_int_equal(host.full, 1);
+	assert_int_equal(host.step, 0);
+	assert_int_equal(host.cycles, 1);
+	host_end(&host);
+}
+
+/* Another program; returns once it runs. */
+static pid_t start_sleep(void)
+{
+	int ends[2];
+	pid_t pid;
+	char c;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execl("/bin/sleep", "sleep", "600", (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &c, 1), 0);
+	close(ends[0]);
+	return pid;
+}
+
+static void a_process_without_a_runtime_says_so(void **state)
+{
+	struct probe_gc_report report;
+	pid_t pid = start_sleep();
+
+	(void)state;
+	assert_true(probe_gc_attach(set, 0, (uint32_t)pid, &report) < 0);
+	assert_int_equal(report.state, PROBE_UNAVAILABLE);
+	assert_string_equal(report.runtime, "");
+	assert_string_equal(report.why,
+			    "no LuaJIT, Lua or Go runtime in what the process has mapped");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_true(probe_gc_attach(set, 0, (uint32_t)pid, &report) < 0);
+	assert_int_equal(report.state, PROBE_UNAVAILABLE);
+	assert_true(report.why[0] != 0);
+}
+
+static void the_bias_was_measured(void **state)
+{
+	(void)state;
+	assert_true(probe_gc_bias_ns(set) > 20);
+	assert_true(probe_gc_bias_ns(set) < 100000);
+}
+
+/* ---- the counter ---- */
+
+static void print_totals(void)
+{
+	take_totals(set);
 	printf("{\"step\":%lu,\"step_ns\":%.0f,\"full\":%lu,\"full_ns\":%.0f,\"turn\":%lu,"
 	       "\"turn_ns\":%.0f,\"stw\":%lu,\"stw_ns\":%.0f,\"cycles\":%lu,\"bias_ns\":%lu}\n",
 	       count_of(GC_STEP), ns_of(GC_STEP), count_of(GC_FULL), ns_of(GC_FULL),
@@ -37,7 +317,7 @@ static void print_totals(struct probe_set *set)
 	fflush(stdout);
 }
 
-static int watch(struct probe_set *set, int argc, char **argv)
+static int watch(int argc, char **argv)
 {
 	struct probe_gc_report report;
 	uint64_t pid = 0, tid;
@@ -61,36 +341,42 @@ static int watch(struct probe_set *set, int argc, char **argv)
 	return r;
 }
 
-int main(int argc, char **argv)
+static int count(int argc, char **argv)
 {
-	const struct probe_options options = {
-		.tier = "auto",
-		.threads = 256,
-		.connections = 256,
-		.sample = 1,
-		.want_gc = true,
-		.slow_request_ns = NS_PER_S,
-		.pin_dir = getenv("GC_COUNT_PINS"),
-	};
-	struct probe_set *set = NULL;
-	struct err e = { 0 };
 	char line[64];
 	int r;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: gc-count PID [TID ...]\n");
-		return EXIT_USAGE;
+	r = watch(argc, argv);
+	while (r >= 0 && fgets(line, sizeof(line), stdin))
+		print_totals();
+	return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(luajit_is_counted_exactly),
+		cmocka_unit_test(lua53_is_counted_exactly),
+		cmocka_unit_test(lua54_is_counted_exactly),
+		cmocka_unit_test(an_error_in_a_finalizer_stays_an_error),
+		cmocka_unit_test(a_collection_inside_a_collection_counts_once),
+		cmocka_unit_test(a_process_without_a_runtime_says_so),
+		cmocka_unit_test(the_bias_was_measured),
+	};
+	int r;
+
+	if (geteuid() != 0) {
+		printf("1..0 # SKIP needs root (CAP_BPF, CAP_PERFMON)\n");
+		return EXIT_DONE;
 	}
-	histogram_thresholds();
-	r = probe_open(&options, 0, &set, &e);
-	if (r < 0) {
-		fprintf(stderr, "gc-count: %s\n", e.text);
+	if (open_set(&set) < 0)
 		return EXIT_FAILED;
+	if (argc > 1) {
+		r = count(argc, argv);
+	} else {
+		cmocka_set_message_output(CM_OUTPUT_TAP);
+		r = cmocka_run_group_tests(tests, NULL, NULL);
 	}
-	probe_heartbeat(set, clock_mono_ns());
-	r = watch(set, argc, argv);
-	while (r == 0 && fgets(line, sizeof(line), stdin))
-		print_totals(set);
 	probe_close(set);
-	return r == 0 ? EXIT_DONE : EXIT_FAILED;
+	return r;
 }
