@@ -86,10 +86,9 @@ GLOBAL int window_hex(struct slot *s, u32 at)
 	*v = 0;
 	for (i = 0; i < 16; i++) {
 		ch = window_byte(&s->scan, at + i);
-		/* '0' … '9' are 0x30 and up, letters 0x41 or 0x61 and up. */
 		if (ch >= 'A')
 			ch = (ch | 0x20) - 'a' + 10;
-		else
+		else if (ch <= '9')
 			ch -= '0';
 		if (ch > 15)
 			break;
