@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loads the probes by each rung of the ladder that works here, runs tests/bpf/workload under them
- * and compares every count exactly. TAP; as root. Argument: the workload's path.
+ * and compares every count exactly. TAP; as root. Argument: the only rung to try.
  */
 #include "probe/probe.h"
 
@@ -18,7 +18,8 @@
 #include <unistd.h>
 
 static unsigned int number, failed;
-static const char *workload_path, *tier;
+static char workload_path[4096];
+static const char *tier;
 static struct cells cells;
 static struct probe_now now;
 
@@ -100,15 +101,15 @@ static uint64_t errors(enum syscall_id id)
 	return n;
 }
 
-#define CALLS(name, want)           is(#name, cells.syscalls[SYSCALL_##name], want)
-#define TIMED(name)                                                                                \
-	is(#name " each timed", histogram_count(cells.syscall_ns[SYSCALL_##name]),                 \
+#define CALLS(name, want) is(#name, cells.syscalls[SYSCALL_##name], want)
+#define TIMED(name)                                                                \
+	is(#name " each timed", histogram_count(cells.syscall_ns[SYSCALL_##name]), \
 	   cells.syscalls[SYSCALL_##name])
-#define FAILED(name, errno_, want)                                                                 \
-	do {                                                                                       \
-		is(#name " " #errno_,                                                              \
-		   cells.syscall_errors[SYSCALL_##name][ERRNO_CELL_##errno_], want);               \
-		is(#name " all errors", errors(SYSCALL_##name), want);                             \
+#define FAILED(name, errno_, want)                                                               \
+	do {                                                                                     \
+		is(#name " " #errno_, cells.syscall_errors[SYSCALL_##name][ERRNO_CELL_##errno_], \
+		   want);                                                                        \
+		is(#name " all errors", errors(SYSCALL_##name), want);                           \
 	} while (0)
 
 static void test_calls(struct probe_set *set)
@@ -116,9 +117,8 @@ static void test_calls(struct probe_set *set)
 	struct child c = start("calls");
 
 	settle(c.pid);
-	is("watch", (uint64_t)probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid,
-						 ROLE_WORKER),
-	   0);
+	is("watch",
+	   (uint64_t)probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER), 0);
 	go(&c);
 	settle(c.pid);
 	probe_fold(set, clock_mono_ns());
@@ -177,7 +177,7 @@ static void test_family(struct probe_set *set)
 	CALLS(readv, 61);
 }
 
-#define REQUESTS(method, code, want)                                                               \
+#define REQUESTS(method, code, want) \
 	is(#method " " #code, cells.requests[HTTP_##method][(code)-100], want)
 
 static void test_http(struct probe_set *set)
@@ -278,16 +278,28 @@ static void test_tier(void)
 	probe_close(set);
 }
 
+/* Beside this program. */
+static void find_workload(void)
+{
+	ssize_t n = readlink("/proc/self/exe", workload_path, sizeof(workload_path) - 16);
+	char *slash;
+
+	workload_path[n > 0 ? n : 0] = '\0';
+	slash = strrchr(workload_path, '/');
+	if (slash)
+		strcpy(slash + 1, "workload");
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
 
-	workload_path = argc > 1 ? argv[1] : "workload";
+	find_workload();
 	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
 	setvbuf(stdout, NULL, _IONBF, 0);
 	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
 		tier = tiers[i];
-		if (argc <= 2 || str_equal(argv[2], tier))
+		if (argc <= 1 || str_equal(argv[1], tier))
 			test_tier();
 	}
 	printf("1..%u\n", number);

@@ -121,7 +121,8 @@ static void bodies(void)
 	answer("\n");
 	/* a body that looks like a request, then one pipelined behind it */
 	exchange("POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-		 "10\r\nGET / HTTP/1.1\r\n\r\n0\r\n\r\nPUT /q HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+		 "10\r\nGET / HTTP/1.1\r\n\r\n0\r\n\r\nPUT /q HTTP/1.1\r\nContent-Length: "
+		 "3\r\n\r\nabc",
 		 "HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 599 Q\r\nContent-Length: 0"
 		 "\r\n\r\n");
 	ask("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
