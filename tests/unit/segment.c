@@ -367,6 +367,46 @@ static void test_damage(void **state)
 	}
 }
 
+/* Random bytes in random places: whatever the writer makes of it, it goes on to work, and what was
+ * continued never overlaps. */
+static void test_random_damage(void **state)
+{
+	unsigned int random = 12345, continued_files = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < 3000; i++) {
+		struct segment_options o = options();
+		struct segment_reader *r;
+		struct segment_writer *w = NULL;
+		unsigned char junk[8];
+		bool continued;
+		int c;
+
+		make_file();
+		for (unsigned int j = 0; j < 1 + i % 3; j++) {
+			/* Header, first gateway, first entries, heap: where things can go wrong. */
+			static const unsigned int areas[] = {0, 4096, 4096 + 64 * 400,
+							     4096 + 64 * 400 + 32 * 64};
+
+			random = random * 1103515245 + 12345;
+			memset(junk, random & 4096 ? (int)(random >> 8 & 255) : 0, sizeof(junk));
+			patch(areas[random >> 16 & 3] + (random >> 18) % 248, junk, 1 + i % 8);
+		}
+		assert_int_equal(segment_writer_open(&o, &w, &continued, NULL), 0);
+		continued_files += continued;
+		assert_true(continued == !*segment_writer_reason(w));
+		c = series(w, &counter, "new");
+		if (c >= 0)
+			tick_counter(w, c, 77);
+		r = reader_open();
+		if (c >= 0)
+			assert_int_equal(series_read(r, c).counter, 77);
+		segment_reader_close(r);
+		segment_writer_close(w);
+	}
+	assert_in_range(continued_files, 1, 2999);
+}
+
 static void test_overlapping_cells_are_not_continued(void **state)
 {
 	uint64_t zero = 0;
@@ -670,6 +710,7 @@ int main(void)
 		cmocka_unit_test_setup(test_continue_and_rebase, setup),
 		cmocka_unit_test_setup(test_continue_after_death, setup),
 		cmocka_unit_test_setup(test_damage, setup),
+		cmocka_unit_test_setup(test_random_damage, setup),
 		cmocka_unit_test_setup(test_overlapping_cells_are_not_continued, setup),
 		cmocka_unit_test_setup(test_other_shape_and_foreign_files, setup),
 		cmocka_unit_test_setup(test_second_writer, setup),
