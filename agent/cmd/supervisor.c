@@ -464,6 +464,7 @@ static int supervisor_open(struct supervisor *s, struct err *e)
 {
 	int r;
 
+	/* layers: anonymous, shared with the children; a segment is the keeper's, which may die */
 	s->counts = mmap(NULL, sizeof(*s->counts), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (s->counts == MAP_FAILED)

@@ -14,7 +14,7 @@ int verb_bad_option(const char *verb, char **argv, const struct option *options)
 	char name[64];
 	size_t n = 0;
 
-	for (; options[n].name && n < ARRAY_LEN(words); n++)
+	for (; n < ARRAY_LEN(words) && options[n].name; n++)
 		words[n] = options[n].name;
 	str_copy(name, sizeof(name), given + strspn(given, "-"));
 	name[strcspn(name, "=")] = '\0';
