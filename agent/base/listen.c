@@ -133,21 +133,23 @@ unsigned int listen_port(int fd)
 
 /* Inode of a socket in state LISTEN on the port, from /proc/net/tcp or tcp6; 0: none. A wildcard
  * listener holds every address. */
-static uint64_t holder_inode(const char *table, unsigned int port)
+static uint64_t holder_inode(const char *table, unsigned int port, unsigned int *ret_uid)
 {
 	_cleanup_file_ FILE *f = fopen(table, "re");
 	char line[512];
 
 	while (f && fgets(line, sizeof(line), f)) {
-		unsigned int got_port, state;
+		unsigned int got_port, state, uid;
 		unsigned long long inode;
 
 		if (sscanf(line,
-			   " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u "
+			   " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %u %*u "
 			   "%llu",
-			   &got_port, &state, &inode) == 3 &&
-		    state == TCP_LISTEN && got_port == port && inode)
+			   &got_port, &state, &uid, &inode) == 4 &&
+		    state == TCP_LISTEN && got_port == port && inode) {
+			*ret_uid = uid;
 			return inode;
+		}
 	}
 	return 0;
 }
@@ -175,7 +177,7 @@ static bool process_holds(const char *pid, const char *link)
 bool listen_holder(const struct listen_address *a, char *buf, size_t size)
 {
 	_cleanup_dir_ DIR *dir = NULL;
-	unsigned int port, seen = 0;
+	unsigned int port, uid = 0, seen = 0;
 	struct dirent *entry;
 	uint64_t inode;
 	char link[64], path[64], name[64];
@@ -185,9 +187,9 @@ bool listen_holder(const struct listen_address *a, char *buf, size_t size)
 	port = a->addr.ss_family == AF_INET
 		       ? ntohs(((const struct sockaddr_in *)&a->addr)->sin_port)
 		       : ntohs(((const struct sockaddr_in6 *)&a->addr)->sin6_port);
-	inode = holder_inode("/proc/net/tcp", port);
+	inode = holder_inode("/proc/net/tcp", port, &uid);
 	if (!inode)
-		inode = holder_inode("/proc/net/tcp6", port);
+		inode = holder_inode("/proc/net/tcp6", port, &uid);
 	if (!inode)
 		return false;
 	snprintf(link, sizeof(link), "socket:[%llu]", (unsigned long long)inode);
@@ -204,7 +206,9 @@ bool listen_holder(const struct listen_address *a, char *buf, size_t size)
 		snprintf(buf, size, "pid %.20s (%s)", entry->d_name, name);
 		return true;
 	}
-	return false;
+	/* Descriptors of another user's processes are not shown to who is not root. */
+	snprintf(buf, size, "a process of uid %u", uid);
+	return true;
 }
 
 /* ---- opening ---- */

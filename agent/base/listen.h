@@ -34,6 +34,6 @@ unsigned int listen_port(int fd);
  * SO_ERROR); in both *ret_fd is the caller's. Any address may be connected to. */
 int listen_connect(const char *address, int *ret_fd, struct err *e);
 
-/* "pid 1234 (nginx)" of the process that listens on this TCP address, as far as /proc shows it;
- * false when it cannot be found. */
+/* "pid 1234 (nginx)" of the process that listens on this TCP port, or "a process of uid 33" where
+ * /proc shows no more; false when there is none. */
 bool listen_holder(const struct listen_address *a, char *buf, size_t size);
