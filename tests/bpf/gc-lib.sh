@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What gc-nginx.t and the bench share: a real nginx with gc-handler.lua, and the counter (gc.t with
+# arguments) that watches its worker.
+source "$(dirname "${BASH_SOURCE[0]}")/../flow/lib.sh"
+
+gc_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+gc_counter=$BUILD/tests/bpf/gc.t
+gc_modules=/usr/lib/nginx/modules
+gc_dir='' gc_nginx='' gc_worker='' gc_port=''
+
+gc_end() {
+	gc_watch_end
+	gc_nginx_end
+	[ -n "$gc_dir" ] && rm -rf "$gc_dir"
+	gc_dir=''
+}
+
+gc_missing() { # prints what is missing, or nothing
+	local file
+	[ "$(id -u)" = 0 ] || { echo "root"; return; }
+	for file in "$gc_counter" $gc_modules/ngx_http_lua_module.so /usr/share/lua/5.1/resty/core.lua; do
+		[ -e "$file" ] || { echo "$file"; return; }
+	done
+}
+
+gc_begin() {
+	gc_dir=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-gc.XXXXXX")
+	trap gc_end EXIT
+	trap 'exit 130' INT TERM
+	new_port
+	# shellcheck disable=SC2154 # new_port sets it
+	gc_port=$port
+	cat >"$gc_dir/nginx.conf" <<-CONF
+	daemon off;
+	worker_processes 1;
+	error_log $gc_dir/error.log;
+	pid $gc_dir/nginx.pid;
+	load_module $gc_modules/ndk_http_module.so;
+	load_module $gc_modules/ngx_http_lua_module.so;
+	events {}
+	http {
+		access_log off;
+		client_body_temp_path $gc_dir/body;
+		proxy_temp_path $gc_dir/proxy;
+		fastcgi_temp_path $gc_dir/fastcgi;
+		uwsgi_temp_path $gc_dir/uwsgi;
+		scgi_temp_path $gc_dir/scgi;
+		lua_package_path "/usr/share/lua/5.1/?.lua;;";
+		init_worker_by_lua_block {
+			collectgarbage "stop"
+			handler = dofile "$gc_here/gc-handler.lua"
+		}
+		server {
+			listen 127.0.0.1:$gc_port;
+			location / { return 204; }
+			location /gc { content_by_lua_block { handler() } }
+		}
+	}
+	CONF
+}
+
+gc_get() { curl -sS --max-time 60 "http://127.0.0.1:$gc_port/$1"; }
+
+# A fresh worker each time, so that runs with and without probes begin with the same heap.
+gc_nginx_start() {
+	nginx -c "$gc_dir/nginx.conf" &
+	gc_nginx=$!
+	wait_for 10 gc_get "" || { cat "$gc_dir/error.log" >&2; return 1; }
+	gc_worker=$(tr -d ' ' <"/proc/$gc_nginx/task/$gc_nginx/children")
+}
+gc_nginx_end() {
+	[ -n "$gc_nginx" ] || return 0
+	kill "$gc_nginx" 2>/dev/null
+	wait "$gc_nginx" 2>/dev/null
+	gc_nginx=''
+}
+
+gc_watch() { # sets gc_report
+	coproc gc_watcher { exec "$gc_counter" "$gc_worker" 2>"$gc_dir/counter.log"; }
+	# shellcheck disable=SC2154 # coproc sets it
+	gc_pid=$gc_watcher_PID
+	exec {gc_from}<&"${gc_watcher[0]}" {gc_to}>&"${gc_watcher[1]}"
+	read -r -t 30 gc_report <&"$gc_from" || { cat "$gc_dir/counter.log" >&2; return 1; }
+}
+gc_watch_end() {
+	[ -n "${gc_to:-}" ] || return 0
+	exec {gc_to}>&- {gc_from}<&-
+	kill "$gc_pid" 2>/dev/null
+	wait "$gc_pid" 2>/dev/null
+	gc_to=''
+}
+gc_totals() { # prints the counter's line
+	local line
+	echo >&"$gc_to"
+	read -r -t 30 line <&"$gc_from" && echo "$line"
+}
+
+# gc_measured URL: the handler's answer, and what the probes counted meanwhile, as one object.
+gc_measured() {
+	local before after answer
+	before=$(gc_totals)
+	answer=$(gc_get "$1")
+	after=$(gc_totals)
+	jq -sc '.[0] as $b | .[2] + (.[1] | with_entries(.value -= $b[.key]) |
+		with_entries(.key |= "probe_" + .)) + {bias_ns: .[1].bias_ns}' <<<"$before $after $answer"
+}
