@@ -88,6 +88,8 @@ void frame_encoder_begin(struct frame_encoder *enc, uint64_t sequence, uint64_t 
 int frame_encoder_series(struct frame_encoder *enc, const struct segment_series *series);
 /* -ENOSPC beyond FRAME_EVENTS_MAX or half a frame, -EINVAL: counted, and the count travels. */
 int frame_encoder_event(struct frame_encoder *enc, const struct frame_event *event);
+/* Events that the caller had no room for: the count travels. */
+void frame_encoder_drop_events(struct frame_encoder *enc, uint64_t n);
 /* Seals. *ret_data is borrowed until the next begin; *ret_samples is the series that had a value
  * in this tick. What would not fit into FRAME_SEALED_MAX stays for the next one (never lost). On
  * failure (-ENOMEM) nothing counts as sent. */

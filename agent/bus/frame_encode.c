@@ -174,6 +174,11 @@ int frame_encoder_event(struct frame_encoder *enc, const struct frame_event *eve
 	return 0;
 }
 
+void frame_encoder_drop_events(struct frame_encoder *enc, uint64_t n)
+{
+	enc->events_dropped += n;
+}
+
 static bool is_changed(const struct interned *s)
 {
 	if (s->kind == METRIC_COUNTER)

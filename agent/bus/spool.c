@@ -227,8 +227,8 @@ static int open_dir(struct spool *s, const char *path, const uint8_t boot_id[16]
 	for (unsigned int i = 0; i < n; i++)
 		file_adopt(s, numbers[i]);
 	s->next_number = n ? numbers[n - 1] + 1 : 1;
-	/* A lost file may have held the highest sequence. */
-	if (s->stats.bad_files && s->is_continued)
+	/* A lost file may have held the highest sequence; and ids do not last for ever. */
+	if (s->is_continued && (s->stats.bad_files || s->identity.next_id > FRAME_ID_MAX / 2))
 		incarnation_begin(s, boot_id);
 	r = spool_slots_write(&s->identity_slots, &s->identity);
 	if (r < 0)

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The courier's own series, in app.seg: from there they travel like all others. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "cmd/courier_state.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+static const char *const drop_reasons[] = {"bytes",   "age",     "memory",
+					   "damaged", "refused", "unknown"};
+static const char *const frame_states[] = {"built", "sent", "acknowledged"};
+
+static int series_labelled(struct courier *c, enum metric_id id, const char *key, const char *value)
+{
+	const char *const labels[1][2] = {{key, value}};
+
+	return segment_writer_series(c->writer, &metric_descs[id], labels, key ? 1 : 0);
+}
+
+/* The supervisor counts restarts for as long as it lives; what it had counted when we began was
+ * written by the courier before us, except that this one is gone. */
+static void restarts_begin(struct courier *c)
+{
+	const struct daemon_counts *counts = c->ctx->counts;
+
+	for (unsigned int i = 0; i < COURIER_PROCESSES_MAX; i++) {
+		c->series.restarts[i] = -1;
+		if (!counts || !c->ctx->restarts)
+			continue;
+		c->restarts_before[i] = counts->process[i].restarts;
+		if (c->restarts_before[i] && strncmp(counts->process[i].name, c->ctx->name,
+						     sizeof(counts->process[i].name)) == 0)
+			c->restarts_before[i]--;
+	}
+}
+
+/* Processes have their names once the supervisor started them. */
+static void restarts_name(struct courier *c)
+{
+	const struct daemon_counts *counts = c->ctx->counts;
+
+	for (unsigned int i = 0; counts && i < COURIER_PROCESSES_MAX; i++) {
+		char name[sizeof(counts->process[i].name) + 1] = "";
+
+		memcpy(name, counts->process[i].name, sizeof(counts->process[i].name));
+		if (*name && c->series.restarts[i] < 0)
+			c->series.restarts[i] =
+				series_labelled(c, METRIC_ID_PROCESS_RESTARTS, "process", name);
+	}
+}
+
+void courier_series_open(struct courier *c)
+{
+	const struct segment_options options = {
+		.path = c->app_path,
+		.kind = SEGMENT_APP,
+		.group = c->ctx->group_app,
+		.series = 512,
+		.histograms = 16,
+		.heap_bytes = 64 << 10,
+	};
+	struct courier_series *s = &c->series;
+	struct err e = {0};
+	uint64_t maps_id = 0;
+	bool continued;
+
+	if (segment_writer_open(&options, &c->writer, &continued, &e) < 0) {
+		log_warning("courier", "own series are not shown", "error=\"%s\"", e.text);
+		c->writer = NULL;
+		return;
+	}
+	/* Our counters begin at 0, what the courier before us counted becomes their base. */
+	if (getrandom(&maps_id, sizeof(maps_id), 0) != sizeof(maps_id))
+		maps_id = clock_mono_ns();
+	segment_writer_rebase(c->writer, maps_id);
+	s->spool_bytes = series_labelled(c, METRIC_ID_SPOOL_BYTES, NULL, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(drop_reasons); i++)
+		s->dropped[i] =
+			series_labelled(c, METRIC_ID_SPOOL_DROPPED, "reason", drop_reasons[i]);
+	for (size_t i = 0; i < ARRAY_LEN(frame_states); i++)
+		s->frames[i] = series_labelled(c, METRIC_ID_FRAMES, "state", frame_states[i]);
+	s->frame_bytes = series_labelled(c, METRIC_ID_FRAME_BYTES, NULL, NULL);
+	s->frame_samples = series_labelled(c, METRIC_ID_FRAME_SAMPLES, NULL, NULL);
+	s->events_dropped = series_labelled(c, METRIC_ID_EVENTS_DROPPED, NULL, NULL);
+	restarts_begin(c);
+}
+
+void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
+{
+	const struct courier_series *s = &c->series;
+	const struct daemon_counts *counts = c->ctx->counts;
+	uint64_t pending = 0, sent = 0, acknowledged = 0;
+	struct spool_stats st;
+
+	if (!c->writer)
+		return;
+	spool_stats(c->spool, &st);
+	for (unsigned int i = 0; i < c->uplink_count; i++) {
+		struct uplink_stats u;
+		uint64_t bytes = uplink_pending(c->uplinks[i], NULL);
+
+		uplink_stats(c->uplinks[i], &u);
+		sent += u.frames_sent;
+		acknowledged += u.frames_acknowledged;
+		pending = bytes > pending ? bytes : pending;
+	}
+	const uint64_t dropped[] = {st.dropped_bytes,   st.dropped_age,     st.dropped_memory,
+				    st.dropped_damaged, st.dropped_refused, st.dropped_unknown};
+	restarts_name(c);
+	segment_writer_tick_begin(c->writer);
+	segment_writer_gauge(c->writer, s->spool_bytes, (double)pending);
+	for (size_t i = 0; i < ARRAY_LEN(dropped); i++)
+		segment_writer_counter(c->writer, s->dropped[i], dropped[i]);
+	segment_writer_counter(c->writer, s->frames[0], c->counts.frames_built);
+	segment_writer_counter(c->writer, s->frames[1], sent);
+	segment_writer_counter(c->writer, s->frames[2], acknowledged);
+	segment_writer_counter(c->writer, s->frame_bytes, c->counts.frame_bytes);
+	segment_writer_counter(c->writer, s->frame_samples, c->counts.frame_samples);
+	segment_writer_counter(c->writer, s->events_dropped, c->counts.events_dropped);
+	for (unsigned int i = 0; counts && i < COURIER_PROCESSES_MAX; i++)
+		segment_writer_counter(c->writer, s->restarts[i],
+				       counts->process[i].restarts - c->restarts_before[i]);
+	segment_writer_tick_end(c->writer, mono_ns, real_ns, c->interval_ns);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The courier's own structs: what courier*.c share. */
+#pragma once
+
+#include "bus/fanout.h"
+#include "bus/frame.h"
+#include "bus/publisher.h"
+#include "bus/spool.h"
+#include "bus/uplink.h"
+#include "cmd/daemon.h"
+#include "outlet/http.h"
+#include "segment/reader.h"
+#include "segment/writer.h"
+
+#define COURIER_UPLINKS_MAX   8
+#define COURIER_PROCESSES_MAX 8
+
+struct courier_event {
+	uint64_t time_ms;
+	char *kind, *gateway, *json;
+};
+
+struct courier_counts {
+	uint64_t frames_built, frame_bytes, frame_samples, events_dropped;
+};
+
+/* Indexes of the courier's own series in app.seg; negative: refused. */
+struct courier_series {
+	int spool_bytes, dropped[6], frames[3], frame_bytes, frame_samples, events_dropped;
+	int restarts[COURIER_PROCESSES_MAX];
+};
+
+struct courier {
+	struct daemon_context *ctx;
+	struct loop *loop;
+	char host_path[256], app_path[256];
+	struct segment_reader *host, *app; /* NULL while there is no such file */
+	struct segment_writer *writer;     /* app.seg; NULL: own series are absent */
+	struct courier_series series;
+	struct courier_counts counts;
+	uint64_t restarts_before[COURIER_PROCESSES_MAX]; /* already in the base of app.seg */
+	struct spool *spool;
+	struct frame_encoder *encoder;
+	struct uplink *uplinks[COURIER_UPLINKS_MAX];
+	unsigned int uplink_count;
+	struct http_server *http;
+	struct publisher *publisher;
+	struct fanout *fanout;
+	struct loop_watch *tick_timer, *supervisor_watch, *link_watches[2];
+	struct courier_event events[FRAME_EVENTS_MAX];
+	unsigned int event_count;
+	uint64_t events_refused; /* since the last frame */
+	uint64_t key_ns;         /* of the last key frame, CLOCK_MONOTONIC */
+	uint64_t flush_ns, beacon_ns;
+	uint64_t interval_ns; /* of the tick now */
+	uint64_t end_ns;      /* when ending: give up then; 0: not ending */
+	bool needs_key, is_disk_failing;
+	char packet[DAEMON_LINK_BYTES];
+};
+
+/* -------- courier_series.c -------- */
+
+/* Makes or continues app.seg; failure is logged and survived. */
+void courier_series_open(struct courier *c);
+void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns);
+
+/* -------- courier_outlets.c: what others read of us -------- */
+
+void courier_outlets_open(struct courier *c);
+void courier_outlets_close(struct courier *c);
+/* Publishes the series of this tick and its events on the agent's own bus. */
+void courier_publish(struct courier *c, uint64_t time_ms, uint64_t first_event_id);
+
+/* -------- courier.c -------- */
+
+/* Newest copies of both segments, as good as they can be had. */
+void courier_refresh(struct courier *c);
+/* Whether the keeper lives; else what host.seg says is old and is not repeated. */
+bool courier_host_is_fresh(const struct courier *c, uint64_t now_ns);
