@@ -30,7 +30,7 @@ PKG_LIBS = $(shell pkg-config --libs $(PKGS))
 CFLAGS := -O2 -g
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTIDEGATE_VERSION='"$(VERSION)"' -Iagent -Iproto -Ibpf \
 	-I$(B)/gen $(PKG_CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS) -fPIE -MMD -MP $(CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(SANFLAGS) $(LDFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,--as-needed $(SANFLAGS) $(LDFLAGS)
 
 # ---- sources: a folder a stage -------------------------------------------------------------
 STAGES := base config probe segment bus fleet outlet scale drain cmd
@@ -149,6 +149,7 @@ $(B)/tests/bpf/workload: tests/bpf/workload.c
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+$(B)/tests/bpf/count.t: $(B)/tests/bpf/workload
 
 $(B)/tests/bpf/%.t: tests/bpf/%.c $(LIB)
 	$(call say,TEST,$@)
@@ -173,7 +174,7 @@ check-unit: $(UNIT_BINS)
 	$(Q)tests/run $(UNIT_BINS)
 check-lua: all
 	$(Q)tests/run $(LUA_TESTS)
-check-bpf: all $(BPF_BINS) $(B)/tests/bpf/workload
+check-bpf: all $(BPF_BINS)
 	$(Q)tests/run $(BPF_TESTS)
 check-flow: all
 	$(Q)tests/run $(FLOW_TESTS)

@@ -147,6 +147,7 @@ static void bodies(void)
 
 static void vectors(void)
 {
+	char ok[] = OK;
 	char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n", buf[40000], peek[4];
 	struct iovec in[2] = {{buf, 3}, {buf + 3, sizeof(buf) - 3}};
 	struct iovec out[3] = {{head, 9}, {head + 9, sizeof(head) - 10}, {buf, 30000}};
@@ -165,8 +166,8 @@ static void vectors(void)
 		n += (size_t)read(client, buf, sizeof(buf));
 	ask(GET);
 	must(recvmsg(server, &m, 0) > 0);
-	out[0] = (struct iovec){(char *)OK, 20};
-	out[1] = (struct iovec){(char *)OK + 20, strlen(OK) - 20};
+	out[0] = (struct iovec){ok, 20};
+	out[1] = (struct iovec){ok + 20, strlen(OK) - 20};
 	m = (struct msghdr){.msg_iov = out, .msg_iovlen = 2};
 	must(sendmsg(server, &m, 0) == (ssize_t)strlen(OK));
 	ask(GET);
