@@ -9,17 +9,15 @@
 #include "outlet/prometheus.h"
 
 #include "base/cleanup.h"
+#include "outlet/token.h"
 
 #include <errno.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SERIES_MAX     (1u << 24)
-#define LABELS_MAX     64
-#define NAME_BYTES_MAX 255
-#define NO_FAMILY      UINT32_MAX
+#define SERIES_MAX (1u << 24)
+#define LABELS_MAX 64
+#define NO_FAMILY  UINT32_MAX
 
 struct family {
 	char *name; /* without _total in OpenMetrics */
@@ -56,34 +54,14 @@ static void render_fini(struct render *r)
 
 /* ---- what may be printed ---- */
 
-static bool is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
-
-static bool name_is_valid(const char *s, bool may_have_colon)
-{
-	size_t n = 0;
-
-	for (; s[n]; n++) {
-		bool is_digit = s[n] >= '0' && s[n] <= '9';
-
-		if (!is_letter(s[n]) && !(is_digit && n) && !(s[n] == ':' && may_have_colon))
-			return false;
-		if (n == NAME_BYTES_MAX)
-			return false;
-	}
-	return n;
-}
-
 static bool series_is_valid(const struct prometheus_series *s)
 {
-	if (!name_is_valid(s->name, true) || s->label_count > LABELS_MAX)
+	if (!token_is_name(s->name, true) || s->label_count > LABELS_MAX)
 		return false;
 	for (size_t i = 0; i < s->label_count; i++) {
 		const char *key = s->labels[i].key;
 
-		if (!name_is_valid(key, false) || str_starts(key, "__"))
+		if (!token_is_name(key, false) || str_starts(key, "__"))
 			return false;
 		if (s->kind == METRIC_HISTOGRAM && str_equal(key, "le"))
 			return false;
@@ -92,107 +70,6 @@ static bool series_is_valid(const struct prometheus_series *s)
 				return false;
 	}
 	return true;
-}
-
-/* Length of the UTF-8 sequence at s, 0 when there is none (overlong, surrogate, cut). */
-static size_t utf8_length(const unsigned char *s)
-{
-	uint32_t c = s[0];
-	size_t n;
-
-	if (c < 0x80)
-		return 1;
-	if (c >= 0xc2 && c <= 0xdf)
-		n = 2;
-	else if (c >= 0xe0 && c <= 0xef)
-		n = 3;
-	else if (c >= 0xf0 && c <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) ||
-	    (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-/* One byte that is no UTF-8 would make Prometheus refuse the whole scrape. */
-static void put_escaped(struct strbuf *out, const char *s, bool escapes_quote)
-{
-	const char *from = s;
-
-	while (*s) {
-		size_t n = utf8_length((const unsigned char *)s);
-		const char *instead = NULL;
-
-		if (!n)
-			instead = "\xef\xbf\xbd";
-		else if (*s == '\\')
-			instead = "\\\\";
-		else if (*s == '\n')
-			instead = "\\n";
-		else if (*s == '"' && escapes_quote)
-			instead = "\\\"";
-		if (!instead) {
-			s += n;
-			continue;
-		}
-		strbuf_add(out, from, (size_t)(s - from));
-		strbuf_puts(out, instead);
-		from = ++s;
-	}
-	strbuf_add(out, from, (size_t)(s - from));
-}
-
-/* ---- numbers ---- */
-
-static void put_u64(struct strbuf *out, uint64_t v)
-{
-	char text[20];
-	size_t at = sizeof(text);
-
-	do
-		text[--at] = (char)('0' + v % 10);
-	while (v /= 10);
-	strbuf_add(out, text + at, sizeof(text) - at);
-}
-
-/* Exact, as a decimal fraction without trailing zeroes. */
-static void put_ns_as_seconds(struct strbuf *out, uint64_t ns)
-{
-	char text[9];
-	size_t n = sizeof(text);
-	uint64_t rest = ns % 1000000000;
-
-	put_u64(out, ns / 1000000000);
-	if (!rest)
-		return;
-	for (size_t i = sizeof(text); i--; rest /= 10)
-		text[i] = (char)('0' + rest % 10);
-	while (text[n - 1] == '0')
-		n--;
-	strbuf_puts(out, ".");
-	strbuf_add(out, text, n);
-}
-
-static void put_double(struct strbuf *out, double v)
-{
-	char text[40];
-
-	if (isnan(v)) {
-		strbuf_puts(out, "NaN");
-	} else if (isinf(v)) {
-		strbuf_puts(out, v > 0 ? "+Inf" : "-Inf");
-	} else {
-		/* The shortest of the two that reads back as the same number. */
-		snprintf(text, sizeof(text), "%.15g", v);
-		if (strtod(text, NULL) != v)
-			snprintf(text, sizeof(text), "%.17g", v);
-		strbuf_puts(out, text);
-	}
 }
 
 /* ---- first pass: families ---- */
@@ -362,7 +239,7 @@ static void put_family(struct render *r, const struct family *f, const struct pr
 		strbuf_puts(out, "# HELP ");
 		strbuf_puts(out, f->name);
 		strbuf_puts(out, " ");
-		put_escaped(out, s->help, r->format == PROMETHEUS_OPENMETRICS);
+		token_put_escaped(out, s->help, r->format == PROMETHEUS_OPENMETRICS);
 		strbuf_puts(out, "\n");
 	}
 	strbuf_puts(out, "# TYPE ");
@@ -394,7 +271,7 @@ static void put_head(struct render *r, const char *name, const char *suffix,
 		strbuf_puts(out, separator);
 		strbuf_puts(out, s->labels[i].key);
 		strbuf_puts(out, "=\"");
-		put_escaped(out, s->labels[i].value, true);
+		token_put_escaped(out, s->labels[i].value, true);
 		strbuf_puts(out, "\"");
 		separator = ",";
 	}
@@ -435,19 +312,19 @@ static void put_histogram(struct render *r, const struct family *f,
 			below += s->cells[cell];
 		put_head(r, f->name, "_bucket", s,
 			 is_openmetrics ? boundaries[i].openmetrics : boundaries[i].text);
-		put_u64(r->out, below);
+		token_put_u64(r->out, below);
 		strbuf_puts(r->out, "\n");
 	}
 	for (; cell < HIST_CELLS; cell++)
 		below += s->cells[cell];
 	put_head(r, f->name, "_bucket", s, "+Inf");
-	put_u64(r->out, below);
+	token_put_u64(r->out, below);
 	strbuf_puts(r->out, "\n");
 	put_head(r, f->name, "_sum", s, NULL);
-	put_double(r->out, histogram_sum(s->cells));
+	token_put_double(r->out, histogram_sum(s->cells));
 	strbuf_puts(r->out, "\n");
 	put_head(r, f->name, "_count", s, NULL);
-	put_u64(r->out, below);
+	token_put_u64(r->out, below);
 	strbuf_puts(r->out, "\n");
 }
 
@@ -461,11 +338,11 @@ static void put_series(struct render *r, const struct family *f, const struct pr
 	}
 	put_head(r, f->name, has_suffix ? "_total" : "", s, NULL);
 	if (s->kind == METRIC_GAUGE)
-		put_double(r->out, s->gauge);
+		token_put_double(r->out, s->gauge);
 	else if (str_equal(s->unit, "nanoseconds"))
-		put_ns_as_seconds(r->out, s->counter);
+		token_put_seconds(r->out, s->counter);
 	else
-		put_u64(r->out, s->counter);
+		token_put_u64(r->out, s->counter);
 	strbuf_puts(r->out, "\n");
 }
 
