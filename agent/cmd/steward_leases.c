@@ -242,6 +242,8 @@ void steward_on_done(void *data, uint64_t run, unsigned int ran, unsigned int fa
 	h->run = 0;
 	h->pending.call = 0;
 	lease_hooks_done(h->l, clock_mono_ns(), point, ran, failed, has_acted);
+	/* The next state need not wait for the next tick. */
+	loop_set_timer(s->timer, 1, TICK_ACTIVE_MS);
 }
 
 /* -------- leases -------- */
