@@ -251,7 +251,7 @@ static void test_killed(struct probe_set *set)
 
 static void test_tier(void)
 {
-	char *paths[] = {(char *)"/healthz"}, *agents[] = {(char *)"kube-probe"};
+	char path[] = "/healthz", agent[] = "kube-probe", *paths[] = {path}, *agents[] = {agent};
 	const struct config_list health = {paths, 1}, probes = {agents, 1};
 	const struct probe_options options = {
 		.tier = tier,
