@@ -466,7 +466,7 @@ static void test_agent_limit(void **state)
 	(void)state;
 	assert_int_equal(fleet_new(&few, &f), 0);
 	for (int i = 0; i < 3; i++) {
-		char name[8];
+		char name[24];
 		struct fleet_hello h = {
 			.agent = name, .incarnation = incarnation, .labels = {"", "", "", ""}};
 

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests as an agent sends them, through codec, fleet and commit log, and back after a restart. */
+#include "fleet/load.h"
+#include "fleet/merge.h"
+#include "fleet/uplink.h"
+#include "tidegate.pb-c.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[64];
+static struct fleet *fleet;
+static struct uplink uplink_state;
+static struct frame_encoder *encoder;
+static uint64_t cells[HIST_CELLS];
+
+static void core_open(void)
+{
+	const struct fleet_limits limits = {.agents = 10, .agent_series = 1000, .series = 10000};
+	struct err e = {{0}};
+
+	assert_int_equal(fleet_new(&limits, &fleet), 0);
+	uplink_state = (struct uplink){.fleet = fleet};
+	assert_int_equal(uplink_init(&uplink_state), 0);
+	assert_int_equal(commitlog_open(dir, uplink_replay, &uplink_state, &uplink_state.log, &e),
+			 0);
+}
+
+static void core_close(void)
+{
+	commitlog_close(uplink_state.log);
+	uplink_fini(&uplink_state);
+	fleet = fleet_free(fleet);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/tidegate-uplink-XXXXXX");
+	memset(cells, 0, sizeof(cells));
+	if (!mkdtemp(dir) || frame_encoder_new(&encoder) < 0)
+		return -1;
+	core_open();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char path[128];
+
+	(void)state;
+	core_close();
+	frame_encoder_free(encoder);
+	snprintf(path, sizeof(path), "%s/commit.0.log", dir);
+	unlink(path);
+	return rmdir(dir);
+}
+
+static size_t frame_make(uint64_t sequence, bool is_key, uint8_t *ret)
+{
+	struct segment_series s[4] = {
+		{.name = "tidegate_accepts_total",
+		 .kind = METRIC_COUNTER,
+		 .counter = sequence * 10},
+		{.name = "tidegate_workers", .kind = METRIC_GAUGE, .gauge = 2},
+		{.name = "tidegate_loop_stall_seconds", .kind = METRIC_HISTOGRAM, .cells = cells},
+		{.name = "tidegate_loop_busy_seconds_total",
+		 .kind = METRIC_COUNTER,
+		 .counter = sequence * 1000000000},
+	};
+	const uint8_t *data;
+	uint32_t samples;
+	size_t size;
+
+	cells[100]++;
+	frame_encoder_begin(encoder, sequence, 1000000 + sequence * 1000, 1000,
+			    is_key ? FRAME_KEY : FRAME_CHANGES);
+	for (unsigned int i = 0; i < 4; i++) {
+		s[i].unit = s[i].help = "";
+		s[i].is_present = true;
+		s[i].label_count = 2;
+		s[i].labels[0] = (struct segment_label){"gateway", "nginx"};
+		s[i].labels[1] = (struct segment_label){"instance", "a/1"};
+		assert_int_equal(frame_encoder_series(encoder, &s[i]), 0);
+	}
+	assert_int_equal(frame_encoder_finish(encoder, &data, &size, &samples), 0);
+	memcpy(ret, data, size);
+	return size;
+}
+
+static Tidegate__UplinkReply *ask(uint32_t session, bool has_hello, uint8_t *frame, size_t size)
+{
+	static uint8_t incarnation[FRAME_INCARNATION_BYTES] = {1, 2, 3};
+	static char agent[] = "a", key[] = "cluster", value[] = "c1";
+	char *labels[2] = {key, value};
+	Tidegate__UplinkReply *reply;
+	ProtobufCBinaryData frames[1] = {{size, frame}};
+	Tidegate__Uplink request;
+	Tidegate__Hello hello;
+	uint8_t buf[1 << 16], *data;
+	size_t n;
+
+	tidegate__uplink__init(&request);
+	tidegate__hello__init(&hello);
+	hello.agent = agent;
+	hello.incarnation = (ProtobufCBinaryData){sizeof(incarnation), incarnation};
+	hello.n_labels = 2;
+	hello.labels = labels;
+	request.session = session;
+	request.hello = has_hello ? &hello : NULL;
+	request.n_frames = frame ? 1 : 0;
+	request.frames = frames;
+	n = tidegate__uplink__pack(&request, buf);
+	assert_int_equal(uplink_handle(&uplink_state, buf, n, 5000, &data, &n), 0);
+	assert_int_equal(commitlog_commit(uplink_state.log, NULL), 0);
+	reply = tidegate__uplink_reply__unpack(NULL, n, data);
+	assert_non_null(reply);
+	free(data);
+	return reply;
+}
+
+static uint64_t counter_now(const char *metric)
+{
+	struct merge_options o = {.metric = metric, .now_ms = 5000, .stale_ms = 1000};
+	struct merge_view *v;
+	struct merge_series s;
+	uint64_t value = 0;
+
+	assert_int_equal(merge_view_new(fleet, &o, &v), 0);
+	if (merge_view_count(v) == 1 && merge_view_get(v, 0, &s)) {
+		value = s.kind == METRIC_HISTOGRAM ? histogram_count(s.cells) : s.counter;
+		assert_int_equal(s.label_count, 2);
+		assert_string_equal(s.labels[0].key, "cluster");
+		assert_string_equal(s.labels[0].value, "c1");
+		assert_string_equal(s.labels[1].value, "nginx");
+	}
+	merge_view_free(v);
+	return value;
+}
+
+static void test_a_life(void **state)
+{
+	uint8_t frames[41][4096];
+	size_t sizes[41];
+	Tidegate__UplinkReply *reply;
+	struct load_reading load;
+	uint32_t session;
+
+	(void)state;
+	for (unsigned int i = 0; i < 41; i++)
+		sizes[i] = frame_make(i + 1, i == 0, frames[i]);
+	/* A session that nobody knows. */
+	reply = ask(77, false, frames[0], sizes[0]);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
+	assert_int_equal(reply->n_acknowledged, 0);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	/* Without the key frame nothing is understood. */
+	reply = ask(0, true, frames[1], sizes[1]);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__NEED_KEY);
+	assert_int_equal(reply->n_missing, 1);
+	assert_int_equal(reply->missing[0], 2);
+	session = reply->session;
+	assert_int_not_equal(session, 0);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	for (unsigned int i = 0; i < 41; i++) {
+		for (unsigned int twice = 0; twice < 2; twice++) {
+			reply = ask(session, false, frames[i], sizes[i]);
+			assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__OK);
+			assert_int_equal(reply->n_acknowledged, 1);
+			assert_int_equal(reply->acknowledged[0], i + 1);
+			tidegate__uplink_reply__free_unpacked(reply, NULL);
+		}
+		if (i % 10 == 5) {
+			core_close();
+			core_open();
+		}
+		assert_int_equal(counter_now("tidegate_accepts_total"), (i + 1) * 10);
+		assert_int_equal(counter_now("tidegate_loop_stall_seconds"), i + 1);
+	}
+	/* One busy second a second in two workers. */
+	load_read(fleet, 5000, 1000, &load);
+	assert_int_equal(load.reporting, 1);
+	assert_true(fabs(load.mean - 0.5) < 1e-9);
+	load_read(fleet, 50000, 1000, &load);
+	assert_int_equal(load.reporting, 0);
+	assert_int_equal(load.expected, 1);
+	assert_true(isnan(load.mean));
+}
+
+static void test_damaged_frame(void **state)
+{
+	uint8_t frame[4096];
+	size_t size = frame_make(1, true, frame);
+	Tidegate__UplinkReply *reply;
+
+	(void)state;
+	frame[size - 1] ^= 1;
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->n_acknowledged, 0);
+	assert_int_equal(uplink_state.stats.frames_damaged, 1);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+}
+
+static void test_rubbish(void **state)
+{
+	uint8_t buf[2000], *reply;
+	size_t size;
+
+	(void)state;
+	srand(3);
+	for (unsigned int round = 0; round < 20000; round++) {
+		size_t n = (size_t)rand() % sizeof(buf);
+
+		for (size_t i = 0; i < n; i++)
+			buf[i] = (uint8_t)(rand() % (round % 2 ? 256 : 32));
+		assert_int_equal(uplink_handle(&uplink_state, buf, n, 1, &reply, &size), 0);
+		free(reply);
+		assert_true(uplink_replay(&uplink_state, (uint32_t)rand() % 32, buf, n) <= 0);
+	}
+	assert_true(uplink_state.stats.malformed > 1000);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {TEST(test_a_life), TEST(test_damaged_frame),
+					   TEST(test_rubbish)};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
