@@ -117,7 +117,7 @@ bool listen_is_loopback(const struct listen_address *a)
 
 unsigned int listen_port(int fd)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = {0};
 	socklen_t len = sizeof(ss);
 
 	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
