@@ -367,7 +367,8 @@ int prometheus_render(const struct prometheus_source *sources, size_t n,
 	r.seen = calloc(places, sizeof(*r.seen));
 	r.family_of = calloc(total + 1, sizeof(*r.family_of));
 	r.order = calloc(total + 1, sizeof(*r.order));
-	if (!r.seen || !r.family_of || !r.order || group(&r, (uint32_t)total, &result) < 0)
+	if (!r.seen || !r.family_of || !r.order || families_grow(&r) < 0 ||
+	    group(&r, (uint32_t)total, &result) < 0)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < r.family_count; i++) {
 		const struct family *f = &r.families[i];
