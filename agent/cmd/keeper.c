@@ -510,8 +510,9 @@ static int keeper_open(struct keeper *k, struct err *e)
 	if (!probe_is_adopted(k->probes))
 		segment_writer_rebase(k->segment, probe_maps_id(k->probes));
 	log_info("keeper", is_continued ? "host.seg continued" : "host.seg is new",
-		 "path=%s maps=%s", path,
-		 probe_is_adopted(k->probes) ? "adopted, no event was missed" : "new");
+		 "path=%s maps=\"%s\" why=\"%s\"", path,
+		 probe_is_adopted(k->probes) ? "adopted, no event was missed" : "new",
+		 segment_writer_reason(k->segment));
 	segment_writer_tick_begin(k->segment);
 	report_probes(k);
 	own_series(k);
