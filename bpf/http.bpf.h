@@ -25,6 +25,11 @@
 	 (u64)(f) << 40 | (u64)(g) << 48 | (u64)(h) << 56)
 #define FIRST_BYTES(n) (~0ULL >> (64 - 8 * (n)))
 
+/* Lines that begin with other letters are passed over: Content-Length, Transfer-Encoding,
+ * User-Agent, and the end of the head. By the low five bits. */
+#define LETTERS_OF_INTEREST \
+	(1u << ('c' & 31) | 1u << ('t' & 31) | 1u << ('u' & 31) | 1u << '\r' | 1u << '\n')
+
 struct walk {
 	struct slot *slot;
 	struct connection *connection;
@@ -409,23 +414,35 @@ static __always_inline void segment_advance(struct scan *sc, u64 n)
 	sc->left -= n;
 }
 
-/* Next iovec. True: there is none. */
+/* Next piece of a vector. True: there is none. */
 static __always_inline bool segment_next(struct slot *s, struct connection *c)
 {
 	struct scan *sc = &s->scan;
-	u64 iov[2] = {};
+	u64 n, length;
+	u32 i;
 
-	if (!sc->left || !sc->iov_left)
+	if (!sc->left)
 		return 1;
-	if (bpf_probe_read_user(iov, sizeof(iov), (void *)sc->iov)) {
-		lost(LOST_MEMORY);
-		connection_off(s, c, sc->now_ns);
-		return 1;
+	if (sc->iov_at >= sc->iov_have) {
+		n = sc->iov_left;
+		if (!n)
+			return 1;
+		if (n > 8)
+			n = 8;
+		sc->iov_left -= n;
+		sc->iov_have = n;
+		sc->iov_at = 0;
+		if (bpf_probe_read_user(sc->iovs, n * 16, (void *)sc->iov)) {
+			lost(LOST_MEMORY);
+			connection_off(s, c, sc->now_ns);
+			return 1;
+		}
+		sc->iov += n * 16;
 	}
-	sc->iov += sizeof(iov);
-	sc->iov_left--;
-	sc->user = iov[0];
-	sc->segment = iov[1] < sc->left ? iov[1] : sc->left;
+	i = sc->iov_at++ & 7;
+	sc->user = sc->iovs[2 * i];
+	length = sc->iovs[2 * i + 1];
+	sc->segment = length < sc->left ? length : sc->left;
 	return 0;
 }
 
@@ -487,6 +504,7 @@ static __always_inline long walk_step(struct slot *s, struct connection *c, cons
 	struct stream *st = &c->streams[side];
 	u32 at, n, p = sc->pos;
 	u64 take, found;
+	bool is_headers;
 
 	if (st->state >= STREAM_UNTIL_CLOSE)
 		return 1;
@@ -506,28 +524,32 @@ static __always_inline long walk_step(struct slot *s, struct connection *c, cons
 		skip_take(s, c, side, take);
 		return 0;
 	}
+	is_headers = st->state == STREAM_HEADERS && !st->is_skipping;
 	if (sc->line >= sc->len) {
 		if (side == SIDE_RESPONSE && st->state == STREAM_FIRST && !requests_pending(c))
 			return 1;
-		if (!sc->segment)
-			return segment_next(s, c);
+		if (!sc->segment && segment_next(s, c))
+			return 1;
 		return window_fetch(s, c, side);
 	}
-#pragma unroll
-	for (u32 i = 0; i < 4; i++) {
+	for (u32 i = 0; i < 16; i++) {
 		found = window_word(sc, p) ^ (ONES * '\n');
 		found = (found - ONES) & ~found & (ONES << 7);
-		if (found)
+		if (!found) {
+			p += 8;
+			continue;
+		}
+		/* Bytes below the lowest mark, by adding up one bit of each. */
+		p += (((found - 1) & ~found & ONES) * ONES >> 56) - 1;
+		if (p >= sc->len)
+			return line_keep(s, c, side);
+		if (!is_headers || LETTERS_OF_INTEREST >> (window_byte(sc, sc->line) & 31) & 1)
 			goto have;
-		p += 8;
+		sc->line = ++p;
 	}
 	sc->pos = p;
 	return p < sc->len ? 0 : line_keep(s, c, side);
 have:
-	/* Bytes below the lowest mark, by adding up one bit of each. */
-	p += (((found - 1) & ~found & ONES) * ONES >> 56) - 1;
-	if (p >= sc->len)
-		return line_keep(s, c, side);
 	at = sc->line;
 	n = p - at;
 	sc->pos = sc->line = p + 1;

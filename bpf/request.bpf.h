@@ -108,6 +108,7 @@ static __always_inline void scan_begin(struct scan *sc, u64 n)
 {
 	sc->left = n;
 	sc->pos = sc->len = sc->line = 0;
+	sc->iov_at = sc->iov_have = 0;
 	sc->now_ns = bpf_ktime_get_ns();
 }
 

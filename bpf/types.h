@@ -98,6 +98,8 @@ struct scan {
 	u64 left; /* bytes of the call that were not yet fetched */
 	u64 now_ns;
 	u64 number;   /* being read */
+	u64 iovs[16]; /* the next eight of the vector, read at once */
+	u32 iov_at, iov_have;
 	u32 pos, len; /* in the window */
 	u32 line;     /* where the current line begins */
 	u32 reserved;
