@@ -249,6 +249,69 @@ static void test_killed(struct probe_set *set)
 	is("open after", now.connections_open, 0);
 }
 
+static struct probe_set *reopen(const struct probe_options *options, uint64_t id)
+{
+	struct probe_set *set = NULL;
+	struct err e = {.text = ""};
+	int r = probe_open(options, id, &set, &e);
+
+	if (r)
+		printf("# %s\n", e.text);
+	is("opened", (uint64_t)r, 0);
+	return set;
+}
+
+/* Counting goes on while nobody holds the probes; the next keeper finds all of it, and its totals do
+ * not fall; a keeper that asks for other maps gets new ones. */
+static void test_pins(const struct probe_options *unpinned)
+{
+	struct probe_options options = *unpinned;
+	struct probe_set *set;
+	struct child c;
+	uint64_t id;
+
+	options.pin_dir = "/sys/fs/bpf/tidegate-test/host";
+	set = reopen(&options, 0);
+	if (!set)
+		return;
+	if (probe_reports(set, &(size_t){0})[5].state != PROBE_OK) {
+		printf("ok %u - %s: pins # SKIP %s\n", ++number, tier,
+		       probe_reports(set, &(size_t){0})[5].why);
+		probe_close(set);
+		return;
+	}
+	id = probe_maps_id(set);
+	c = start("killed");
+	settle(c.pid);
+	probe_watch_thread(set, 3, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
+	set = probe_close(set);
+	go(&c);
+	set = reopen(&options, id);
+	is("adopted", probe_is_adopted(set), true);
+	probe_totals(set, 3, clock_mono_ns(), &cells, &now);
+	is("completed while away", cells.requests_completed, 1);
+	is("in flight while away", now.in_flight, 2);
+	is("worker", now.threads, 1);
+	set = probe_close(set);
+	stop(&c);
+	set = reopen(&options, id);
+	probe_fold(set, clock_mono_ns());
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, 3, clock_mono_ns(), &cells, &now);
+	is("folded after adoption", cells.requests_completed, 1);
+	is("lost after adoption", cells.requests_lost, 2);
+	is("open after adoption", now.connections_open, 0);
+	set = probe_close(set);
+	set = reopen(&options, id + 1);
+	is("not adopted by another", probe_is_adopted(set), false);
+	probe_totals(set, 3, clock_mono_ns(), &cells, &now);
+	is("new maps are empty", cells.requests_completed, 0);
+	probe_close(set);
+	is("unpin", (uint64_t)probe_unpin("/sys/fs/bpf/tidegate-test/host", NULL), 0);
+	is("nothing left", (uint64_t)access("/sys/fs/bpf/tidegate-test/host", F_OK), (uint64_t)-1);
+	rmdir("/sys/fs/bpf/tidegate-test");
+}
+
 static void test_tier(void)
 {
 	char path[] = "/healthz", agent[] = "kube-probe", *paths[] = {path}, *agents[] = {agent};
@@ -276,6 +339,7 @@ static void test_tier(void)
 	test_http(set);
 	test_killed(set);
 	probe_close(set);
+	test_pins(&options);
 }
 
 /* Beside this program. */
