@@ -91,29 +91,31 @@ int uplink_socket_send(struct uplink_socket *s, uint32_t id, uint8_t *data, size
 
 int uplink_socket_receive(struct uplink_socket *s, void **ret_message, uint32_t *ret_id)
 {
-	uint8_t control[256];
+	uint8_t control[256] = {0};
 	struct nn_iovec iov = {.iov_base = ret_message, .iov_len = NN_MSG};
 	struct nn_msghdr header = {.msg_iov = &iov,
 				   .msg_iovlen = 1,
 				   .msg_control = control,
 				   .msg_controllen = sizeof(control)};
+	struct nn_cmsghdr *c;
 	int n;
 
 	*ret_id = 0;
 	n = nn_recvmsg(s->socket, &header, NN_DONTWAIT);
 	if (n < 0)
 		return -nn_errno();
-	for (struct nn_cmsghdr *c = NN_CMSG_FIRSTHDR(&header); c; c = NN_CMSG_NXTHDR(&header, c)) {
+	/* The library writes one header and leaves the rest (and msg_controllen) as it was: walking
+	 * on with NN_CMSG_NXTHDR never ends. */
+	c = NN_CMSG_FIRSTHDR(&header);
+	if (c && c->cmsg_level == PROTO_SP && c->cmsg_type == SP_HDR) {
 		const uint8_t *p = NN_CMSG_DATA(c);
 		size_t size;
 
-		if (c->cmsg_level != PROTO_SP || c->cmsg_type != SP_HDR)
-			continue;
 		memcpy(&size, p, sizeof(size));
-		if (size != sizeof(uint32_t))
-			continue;
 		p += sizeof(size);
-		*ret_id = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+		if (size == sizeof(uint32_t))
+			*ret_id = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
+				  (uint32_t)p[2] << 8 | p[3];
 	}
 	return n;
 }
