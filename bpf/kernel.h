@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The few kernel types that the programs read. Typed programs relocate their accesses (CO-RE); all
- * others must load without kernel BTF too and get offsets from the agent (struct offsets).
+ * The few kernel types that the programs read: those that never change. One relocated access (CO-RE)
+ * anywhere would make libbpf ask for kernel BTF for every program, so for all else the agent looks up
+ * offsets in BTF where there is one (struct offsets).
  */
 #pragma once
 
@@ -11,7 +12,6 @@
 
 #include <bpf/bpf_helpers.h>
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
 typedef __u8 u8;
@@ -39,12 +39,3 @@ struct trace_event_raw_sys_exit {
 	long id;
 	long ret;
 };
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct task_struct {
-	int pid, tgid;
-	struct task_struct *group_leader;
-};
-
-#pragma clang attribute pop

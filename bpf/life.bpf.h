@@ -124,23 +124,9 @@ static __always_inline void life_fork_ns(u64 child)
 	life_fork(ns_number(child), ns_number(kernel_pointer(child + offsets.task_leader)));
 }
 
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(fork_tp_btf, struct task_struct *parent, struct task_struct *child)
+/* No typed access here: a relocation anywhere would ask for kernel BTF on every rung. */
+static __always_inline int life_fork_task(u64 child)
 {
-	if (control.is_stale)
-		return 0;
-	if (pidns_ino)
-		life_fork_ns((u64)child);
-	else
-		life_fork(child->pid, child->tgid);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_fork")
-int fork_raw_tp(struct bpf_raw_tracepoint_args *ctx)
-{
-	u64 child = ctx->args[1];
-
 	if (control.is_stale || !offsets.is_known)
 		return 0;
 	if (pidns_ino)
@@ -149,6 +135,18 @@ int fork_raw_tp(struct bpf_raw_tracepoint_args *ctx)
 		life_fork(kernel_u32(child + offsets.task_pid),
 			  kernel_u32(child + offsets.task_tgid));
 	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int fork_tp_btf(u64 *ctx)
+{
+	return life_fork_task(ctx[1]);
+}
+
+SEC("raw_tp/sched_process_fork")
+int fork_raw_tp(struct bpf_raw_tracepoint_args *ctx)
+{
+	return life_fork_task(ctx->args[1]);
 }
 
 SEC("tp_btf/sched_process_exit")

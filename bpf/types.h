@@ -67,19 +67,20 @@ struct integral {
 /* Counters and histograms of one thread; a fold adds them into the gateway's retired bank. All
  * 64-bit, so that adding two structs is adding two arrays of words. */
 struct cells {
-	u64 syscalls[SYSCALL_COUNT];                     /* exact, at return */
-	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* one in `sample` */
-	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];       /* by enum errno_cell */
-	u64 stall_ns[TYPES_HIST_CELLS];
+	/* What every request touches comes first: few pages, few cache lines. */
+	u64 syscalls[SYSCALL_COUNT]; /* exact, at return */
 	u64 loop_busy_ns;
-	u64 requests[HTTP_METHODS][HTTP_CODES];
-	u64 request_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
-	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 requests_started, requests_completed, requests_health;
 	u64 requests_lost, requests_aborted;
 	u64 accepts, closes; /* of downstream connections */
-	u64 gc_ns[GC_PHASES][TYPES_HIST_CELLS];
 	u64 gc_cycles;
+	u64 stall_ns[TYPES_HIST_CELLS];
+	u64 request_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
+	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
+	u64 requests[HTTP_METHODS][HTTP_CODES];
+	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* one in `sample` */
+	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];       /* by enum errno_cell */
+	u64 gc_ns[GC_PHASES][TYPES_HIST_CELLS];
 };
 
 #define CELLS_WORDS (sizeof(struct cells) / sizeof(u64))
@@ -135,8 +136,8 @@ struct slot {
 	u64 last_accept_ns;
 	struct integral in_flight;
 	struct intent intent;
-	struct cells cells;
 	struct scan scan;
+	struct cells cells;
 } __attribute__((aligned(4096)));
 
 /* One of the two banks of a gateway: what its ended threads counted. */
