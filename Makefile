@@ -134,7 +134,7 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 -include $(OBJS:.o=.d) $(B)/obj/agent/main.d $(UNIT_BINS:.t=.d)
 
 PROVE := prove --timer --failures $(if $(V),-v)
-export BUILD := $(CURDIR)/$(B)
+export BUILD := $(abspath $(B))
 
 LUA_TESTS := $(sort $(wildcard tests/lua/*.t tests/lua/*.lua))
 BPF_BINS := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%.t,\
@@ -178,7 +178,7 @@ check-bpf: all $(BPF_BINS)
 	$(Q)tests/run $(BPF_TESTS)
 check-flow: all
 	$(Q)tests/run $(FLOW_TESTS)
-check-vm: all
+check-vm: all $(BPF_BINS)
 	$(Q)tests/run $(VM_TESTS)
 
 # ---- the product, and what it costs -------------------------------------------------------------
