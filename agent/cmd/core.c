@@ -238,6 +238,21 @@ static void reply_later(struct core *c, const struct gatelink_handle *handle, ui
 	c->replies_end = &reply->next;
 }
 
+/* Said once when it begins and once when it is over. */
+static void room_watch(struct core *c)
+{
+	int r = c->uplink.no_room;
+
+	if (!!r == c->is_full)
+		return;
+	c->is_full = r < 0;
+	if (r < 0)
+		log_error("core", "no disk space for the log, nothing is acknowledged",
+			  "data=%s why=\"%s\"", c->config->fleet_data_dir, err_text(r));
+	else
+		log_info("core", "there is disk space again", "data=%s", c->config->fleet_data_dir);
+}
+
 static void on_uplink(struct core *c, const struct gatelink_handle *handle, const uint8_t *payload,
 		      size_t size)
 {
@@ -252,6 +267,7 @@ static void on_uplink(struct core *c, const struct gatelink_handle *handle, cons
 		loop_stop(c->loop);
 		return;
 	}
+	room_watch(c);
 	if (r < 0)
 		return;
 	reply_later(c, handle, reply, reply_size);
@@ -288,6 +304,11 @@ static void on_second(void *data)
 	if (now - c->departed_ms > 60 * 1000 || now < c->departed_ms) {
 		c->departed_ms = now;
 		fleet_depart(c->fleet, now, DEPART_MS);
+	}
+	/* Agents that were refused wait long before they try again: find out before them. */
+	if (c->is_full && commitlog_reserve(c->log, COMMIT_BYTES) >= 0) {
+		c->uplink.no_room = 0;
+		room_watch(c);
 	}
 }
 

@@ -43,7 +43,7 @@ struct core {
 	struct publisher *publisher;
 	struct body *body;
 	struct http_server *http;
-	bool is_ready, is_stuck, is_waiting;
+	bool is_ready, is_stuck, is_full, is_waiting;
 	int exit_code;
 	uint64_t departed_ms;
 	/* Wait for the commit. */

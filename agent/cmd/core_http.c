@@ -184,7 +184,7 @@ static void on_readyz(void *data, const struct http_request *q, struct http_resp
 		fail(r, 503, "the log is being replayed");
 	else if (!gate.is_connected)
 		fail(r, 503, "the gate is away");
-	else if (c->is_stuck)
+	else if (c->is_stuck || c->is_full)
 		fail(r, 503, "the log cannot be written");
 	else
 		strbuf_puts(&r->body, "ok\n");

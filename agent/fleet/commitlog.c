@@ -179,6 +179,13 @@ static int replay_file(struct commitlog *log, const char *name, bool is_snapshot
 	return 0;
 }
 
+/* What a bad disk or a strange file gives. All else (permission, descriptors, memory) is no reason
+ * to begin without what the file holds. */
+static bool is_damage(int r)
+{
+	return r == -EIO || r == -ELOOP || r == -EISDIR || r == -EBADMSG;
+}
+
 /* The newest snapshot that is whole; a snapshot is looked through before any of it is believed. */
 static int replay_snapshot(struct commitlog *log, commitlog_record_fn fn, void *data,
 			   uint64_t *ret_number)
@@ -200,7 +207,7 @@ static int replay_snapshot(struct commitlog *log, commitlog_record_fn fn, void *
 			*ret_number = n.items[i];
 			break;
 		}
-		if (r == -ENOMEM)
+		if (r < 0 && !is_damage(r))
 			break;
 		r = 0;
 		log->stats.damaged_files++;
@@ -229,8 +236,7 @@ static int replay_all(struct commitlog *log, commitlog_record_fn fn, void *data)
 			continue;
 		name_log(name, sizeof(name), n.items[i]);
 		r = replay_file(log, name, false, fn, data, &result);
-		/* A log that cannot be read at all is damage, too. */
-		if (r < 0 && r != -ENOMEM) {
+		if (r < 0 && is_damage(r)) {
 			log->stats.damaged_files++;
 			r = 0;
 		}
@@ -295,7 +301,10 @@ int commitlog_open(const char *dir, commitlog_record_fn fn, void *data, struct c
 	unlinkat(log->dir_fd, "snapshot.new", 0);
 	r = replay_all(log, fn, data);
 	if (r < 0)
-		return err_set(e, r, "commit log in %s cannot be replayed: %s", dir, err_text(r));
+		return err_set(e, r,
+			       "commit log in %s cannot be replayed: %s; give its files to the "
+			       "core's user",
+			       dir, err_text(r));
 	r = log_continue(log);
 	if (r < 0)
 		return err_set(e, r,

@@ -302,6 +302,7 @@ int uplink_handle(struct uplink *u, const uint8_t *payload, size_t size, uint64_
 	} else {
 		/* Disk space first: what is applied must be able to become durable. */
 		r = commitlog_reserve(u->log, size + (n + 1) * 64 + 4096);
+		u->no_room = r < 0 ? r : 0;
 		if (r < 0)
 			refuse(u, &a, "the aggregator's disk is full");
 		else

@@ -31,6 +31,7 @@ struct uplink {
 	void *data;
 	struct uplink_stats stats;
 	struct arena arena; /* of one request */
+	int no_room;        /* the last request was refused for want of disk space: why; else 0 */
 };
 
 #define UPLINK_REQUEST_MAX (1u << 20)

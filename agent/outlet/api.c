@@ -21,7 +21,7 @@ static int item_write(struct strbuf *out, json_t *item, bool is_first)
 		return -ENOMEM;
 	if (!is_first)
 		strbuf_puts(out, ",\n");
-	r = json_dump_callback(item, dump_callback, out, JSON_COMPACT);
+	r = json_dump_callback(item, dump_callback, out, JSON_COMPACT | JSON_REAL_PRECISION(12));
 	json_decref(item);
 	return r < 0 || out->failed ? -E2BIG : 0;
 }
