@@ -68,6 +68,15 @@ void lease_note(struct lease *l, uint64_t now_ns, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* A number that cannot be seen is not called 0. */
+static const char *count_text(const struct lease *l, uint64_t v, char buf[24])
+{
+	if (!l->now.is_requests_known)
+		return "unknown";
+	snprintf(buf, 24, "%" PRIu64, v);
+	return buf;
+}
+
 /* One deadline, four parts: a sixth for the first hooks (inside the quiet part), a third for what
  * is in flight after the stop, a tenth (at most 2 s) for force; the rest is for becoming quiet. */
 static void lease_split(struct lease *l, uint64_t deadline_ns)
@@ -235,6 +244,7 @@ void lease_hooks_done(struct lease *l, uint64_t now_ns, const char *point, unsig
 void lease_signalled(struct lease *l, uint64_t now_ns, int signal, int r)
 {
 	const struct driver *d = driver_find(l->driver);
+	char count[24];
 
 	if (r < 0) {
 		lease_note(l, now_ns, "%s: signal %s to process %" PRIu32 " failed: %s",
@@ -249,9 +259,9 @@ void lease_signalled(struct lease *l, uint64_t now_ns, int signal, int r)
 	}
 	if (signal == d->stop || signal == d->force)
 		l->is_told = true;
-	lease_note(l, now_ns, "%s: signal %s sent to process %" PRIu32 ", %" PRIu64 " in flight",
+	lease_note(l, now_ns, "%s: signal %s sent to process %" PRIu32 ", in flight: %s",
 		   lease_state_name(l->state), driver_signal_name(signal), l->pid,
-		   l->now.in_flight);
+		   count_text(l, l->now.in_flight, count));
 }
 
 void lease_restored(struct lease *l, uint64_t now_ns)
@@ -285,7 +295,7 @@ static void step_quiet(struct lease *l, uint64_t now_ns, struct lease_actions *a
 {
 	bool is_builtin =
 		l->hooks_state == LEASE_HOOKS_NONE || l->hooks_state == LEASE_HOOKS_FAILED;
-	uint64_t arrived = lease_arrived(l);
+	char count[24];
 
 	if (!l->now.is_requests_known && !l->is_fixed_said) {
 		l->is_fixed_said = true;
@@ -294,13 +304,13 @@ static void step_quiet(struct lease *l, uint64_t now_ns, struct lease_actions *a
 			   seconds(l->quiet_ns > FIXED_QUIET_NS ? l->quiet_ns : FIXED_QUIET_NS));
 	}
 	if (now_ns >= l->quiet_until_ns)
-		lease_note(l, now_ns,
-			   "quiet: not reached, %" PRIu64 " new requests came; stops anyway",
-			   arrived);
+		lease_note(l, now_ns, "quiet: not reached, new requests: %s; stops anyway",
+			   count_text(l, lease_arrived(l), count));
 	else if (l->hooks_state == LEASE_HOOKS_ACTED ||
 		 (is_builtin && lease_is_quiet(l, now_ns, l->quiet_ns)))
-		lease_note(l, now_ns, "quiet: after %.3g s, %" PRIu64 " new requests had come",
-			   seconds(since(now_ns, l->state_ns)), arrived);
+		lease_note(l, now_ns, "quiet: after %.3g s, new requests: %s",
+			   seconds(since(now_ns, l->state_ns)),
+			   count_text(l, lease_arrived(l), count));
 	else
 		return;
 	move(l, now_ns, LEASE_STOP, a);
@@ -336,9 +346,12 @@ static void step_wait(struct lease *l, uint64_t now_ns, struct lease_actions *a)
 
 static void step_force(struct lease *l, uint64_t now_ns, struct lease_actions *a)
 {
+	char count[24];
+
 	if (!l->is_force_sent) {
 		l->is_force_sent = l->is_forced = true;
-		lease_note(l, now_ns, "force: %" PRIu64 " still in flight", l->now.in_flight);
+		lease_note(l, now_ns, "force: still in flight: %s",
+			   count_text(l, l->now.in_flight, count));
 		a->signal = driver_find(l->driver)->force;
 		a->is_changed = true;
 	}
@@ -348,16 +361,17 @@ static void step_force(struct lease *l, uint64_t now_ns, struct lease_actions *a
 
 static void step_end(struct lease *l, uint64_t now_ns, struct lease_actions *a)
 {
+	char start[24], arrived[24], lost[24];
+
 	if (l->hooks_state == LEASE_HOOKS_WANTED ||
 	    (l->hooks_state == LEASE_HOOKS_RUNNING && now_ns < l->hooks_until_ns))
 		return;
 	a->cancel_hooks |= l->hooks_state == LEASE_HOOKS_RUNNING;
 	if (l->is_gone && l->now.is_requests_known && l->now.tick_ns <= l->gone_ns)
 		lease_note(l, now_ns, "end: the last numbers are from before the gateway's end");
-	lease_note(l, now_ns,
-		   "end: %" PRIu64 " in flight at the start, %" PRIu64 " arrived, %" PRIu64
-		   " lost%s",
-		   l->at_start.in_flight, lease_arrived(l), lease_lost(l),
+	lease_note(l, now_ns, "end: in flight at the start: %s, arrived: %s, lost: %s%s",
+		   count_text(l, l->at_start.in_flight, start),
+		   count_text(l, lease_arrived(l), arrived), count_text(l, lease_lost(l), lost),
 		   l->is_undrained ? ", taken back"
 		   : l->is_expired ? ", expired"
 				   : "");
