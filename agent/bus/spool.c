@@ -46,13 +46,17 @@ static int boot_id_read(uint8_t ret[16])
 	return n == 32 ? 0 : -EINVAL;
 }
 
+static void random_fill(uint8_t id[16])
+{
+	while (getrandom(id, 16, 0) != 16)
+		; /* only a signal can interrupt it */
+}
+
 static void incarnation_begin(struct spool *s, const uint8_t boot_id[16])
 {
 	s->identity = (struct spool_identity){.reserved_sequence = 1, .next_id = 1};
 	memcpy(s->identity.boot_id, boot_id, 16);
-	while (getrandom(s->identity.incarnation, FRAME_INCARNATION_BYTES, 0) !=
-	       FRAME_INCARNATION_BYTES)
-		; /* only a signal can interrupt it */
+	random_fill(s->identity.incarnation);
 	s->is_continued = false;
 	s->next_sequence = 1;
 }
@@ -270,7 +274,7 @@ int spool_open(const struct spool_options *options, struct spool **ret, struct e
 	if (options->boot_id)
 		memcpy(boot_id, options->boot_id, sizeof(boot_id));
 	else if (boot_id_read(boot_id) < 0) /* unknown: never continue */
-		getrandom(boot_id, sizeof(boot_id), 0);
+		random_fill(boot_id);
 	r = open_dir(s, options->dir, boot_id, e);
 	if (r < 0) {
 		close_dir(s);
