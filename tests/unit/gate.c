@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "bus/gate.h"
 #include "bus/gatelink.h"
 #include "bus/sp.h"
@@ -112,7 +113,7 @@ static int dial(void)
 	uint8_t hello[SP_HANDSHAKE];
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	strncpy(un.sun_path, core_path, sizeof(un.sun_path) - 1);
+	assert_true(str_copy(un.sun_path, sizeof(un.sun_path), core_path));
 	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	sp_handshake_put(hello, SP_PAIR);
