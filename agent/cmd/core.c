@@ -17,6 +17,7 @@
 #define SERIES_PER_AGENT 65536u
 #define COMMIT_BYTES     (4u << 20) /* so much does not wait for the timer */
 #define RETRY_MS         1000
+#define ROOM_BYTES       (64u << 10)
 #define SECOND_MS        1000
 /* As long as an agent keeps its spool, and a little more: then nothing of it can come any more. */
 #define DEPART_MS (49ULL * 3600 * 1000)
@@ -306,7 +307,7 @@ static void on_second(void *data)
 		fleet_depart(c->fleet, now, DEPART_MS);
 	}
 	/* Agents that were refused wait long before they try again: find out before them. */
-	if (c->is_full && commitlog_reserve(c->log, COMMIT_BYTES) >= 0) {
+	if (c->is_full && commitlog_reserve(c->log, ROOM_BYTES) >= 0) {
 		c->uplink.no_room = 0;
 		room_watch(c);
 	}
