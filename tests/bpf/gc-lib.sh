@@ -80,8 +80,10 @@ gc_nginx_end() {
 	gc_nginx=''
 }
 
+# gc_worker: a pid, or a pid and its threads.
+# shellcheck disable=SC2086 # several words
 gc_watch() { # sets gc_report
-	coproc gc_watcher { exec "$gc_counter" "$gc_worker" 2>"$gc_dir/counter.log"; }
+	coproc gc_watcher { exec "$gc_counter" $gc_worker 2>"$gc_dir/counter.log"; }
 	# shellcheck disable=SC2154 # coproc sets it
 	gc_pid=$gc_watcher_PID
 	exec {gc_from}<&"${gc_watcher[0]}" {gc_to}>&"${gc_watcher[1]}"
@@ -105,6 +107,7 @@ gc_measured() {
 	local before after answer
 	before=$(gc_totals)
 	answer=$(gc_get "$1")
+	gc_get "" # answered in a later turn of the loop, so the one that collected has ended
 	after=$(gc_totals)
 	jq -sc '.[0] as $b | .[2] + (.[1] | with_entries(.value -= $b[.key]) |
 		with_entries(.key |= "probe_" + .)) + {bias_ns: .[1].bias_ns}' <<<"$before $after $answer"
