@@ -14,12 +14,12 @@
  * is counted in the first cell j with v_ns <= T[j]; cell 322 is the overflow.
  */
 #define HIST_THRESHOLDS 322
-#define HIST_CELLS 323
+#define HIST_CELLS      323
 
 /* Two-level lookup: start[e * 8 + m] is the first j that can hold a value whose highest bit is e
  * and whose next three bits are m; then at most HIST_STEPS comparisons upwards. */
 #define HIST_STARTS (64 * 8)
-#define HIST_STEPS 4
+#define HIST_STEPS  4
 
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 enum metric_merge { METRIC_SUM, METRIC_MAX, METRIC_LAST };

@@ -17,12 +17,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEGMENT_MAGIC 0x3147455345444954ULL /* "TIDESEG1" */
-#define SEGMENT_VERSION 1
-#define SEGMENT_ENDIAN 0x01020304u
+#define SEGMENT_MAGIC        0x3147455345444954ULL /* "TIDESEG1" */
+#define SEGMENT_VERSION      1
+#define SEGMENT_ENDIAN       0x01020304u
 #define SEGMENT_HEADER_BYTES 4096
-#define SEGMENT_GATEWAYS 64
-#define SEGMENT_NAME_BYTES 64
+#define SEGMENT_GATEWAYS     64
+#define SEGMENT_NAME_BYTES   64
 
 enum segment_kind { SEGMENT_HOST = 1, SEGMENT_APP = 2 };
 
@@ -43,9 +43,9 @@ struct segment_header {
 	uint64_t tick_mono_ns; /* the values are as of this moment */
 	uint64_t tick_real_ns; /* same, CLOCK_REALTIME */
 	uint64_t tick_interval_ns;
-	uint64_t ticks;	    /* number of ticks written */
-	uint64_t maps_id;   /* the BPF maps that the values above `base` come from */
-	uint64_t refused;   /* series that found no room */
+	uint64_t ticks;   /* number of ticks written */
+	uint64_t maps_id; /* the BPF maps that the values above `base` come from */
+	uint64_t refused; /* series that found no room */
 	uint64_t gateways_offset;
 	uint32_t gateways_capacity, gateways_count;
 	uint64_t directory_offset;
@@ -53,7 +53,7 @@ struct segment_header {
 	uint64_t heap_offset, heap_capacity, heap_used;
 	uint64_t cells_offset;
 	uint64_t cells_capacity, cells_used; /* in 64-bit words */
-	uint32_t hist_cells;		     /* HIST_CELLS of the writer */
+	uint32_t hist_cells;                 /* HIST_CELLS of the writer */
 	uint32_t reserved1;
 	uint64_t reserved[64];
 };
@@ -70,14 +70,14 @@ enum segment_gateway_state { SEGMENT_GATEWAY_FREE, SEGMENT_GATEWAY_LIVE, SEGMENT
 /* What a drain needs to know of one instance (one master with its workers), written under tick_seq;
  * name, pids and state change under epoch. Records are append-only while the segment lives. */
 struct segment_gateway {
-	char name[SEGMENT_NAME_BYTES];	/* label `gateway` */
+	char name[SEGMENT_NAME_BYTES];     /* label `gateway` */
 	char instance[SEGMENT_NAME_BYTES]; /* label `instance`: <agent id>/<n> */
-	char runtime[16];		/* luajit, lua5.3, go, … or "" */
-	char driver[16];		/* nginx, haproxy, caddy, … : how it is told to stop */
+	char runtime[16];                  /* luajit, lua5.3, go, … or "" */
+	char driver[16];                   /* nginx, haproxy, caddy, … : how it is told to stop */
 	uint32_t state;
 	uint32_t master_pid;
 	uint64_t master_start; /* /proc/PID/stat field 22 */
-	uint32_t draining;     /* 1 while a lease holds it; set by the keeper on the steward's word */
+	uint32_t draining; /* 1 while a lease holds it; set by the keeper on the steward's word */
 	uint32_t workers;
 	uint32_t requests_known; /* 0: requests are unavailable for this gateway */
 	uint32_t reserved0;
@@ -87,10 +87,11 @@ struct segment_gateway {
 	uint64_t requests_health;    /* started ones that matched a health check */
 	uint64_t requests_aborted;
 	uint64_t requests_lost;
-	uint64_t in_flight;	      /* at the tick, health checks included */
-	uint64_t connections_open;    /* at the tick */
-	uint64_t last_request_mono_ns; /* start of the last request that is no health check; 0 none */
-	uint64_t last_accept_mono_ns;  /* informational */
+	uint64_t in_flight;        /* at the tick, health checks included */
+	uint64_t connections_open; /* at the tick */
+	uint64_t
+		last_request_mono_ns; /* start of the last request that is no health check; 0 none */
+	uint64_t last_accept_mono_ns; /* informational */
 	uint64_t reserved[16];
 };
 

@@ -39,10 +39,10 @@ enum daemon_link {
 
 struct daemon_context {
 	const struct config *config;
-	const char *name;	  /* of this process */
-	int supervisor_fd;	  /* readable (end of file) when it is time to end */
-	int links[LINK_COUNT];	  /* this process's end, or -1 */
-	unsigned int restarts;	  /* how often this process was started before */
+	const char *name;                   /* of this process */
+	int supervisor_fd;                  /* readable (end of file) when it is time to end */
+	int links[LINK_COUNT];              /* this process's end, or -1 */
+	unsigned int restarts;              /* how often this process was started before */
 	const struct daemon_counts *counts; /* shared, written by the supervisor */
 	bool is_sidecar;
 	gid_t group_app, group_admin;

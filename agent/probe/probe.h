@@ -22,11 +22,11 @@ struct probe_report {
 };
 
 struct probe_options {
-	const char *tier;      /* "auto" or the only one to try */
+	const char *tier; /* "auto" or the only one to try */
 	unsigned int threads, connections, sample;
 	unsigned int gateways; /* indices below this one are used; 0: GATEWAYS */
 	bool want_gc;
-	const char *pin_dir;   /* <bpffs>/tidegate/<id>; NULL: do not pin */
+	const char *pin_dir; /* <bpffs>/tidegate/<id>; NULL: do not pin */
 	uint64_t slow_request_ns;
 	const struct config_list *health_paths, *health_user_agents;
 };
@@ -40,8 +40,8 @@ const char *probe_errno_name(unsigned int cell);
 /* Loads and attaches what can be. Fails only when nothing at all can work; else the reports say
  * what does. Adopts pinned links and maps of the same layout whose id is adopt_maps_id (so counting
  * goes on), else starts new maps with a new random id; another layout's pins are removed. */
-int probe_open(const struct probe_options *options, uint64_t adopt_maps_id,
-	       struct probe_set **ret, struct err *e);
+int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, struct probe_set **ret,
+	       struct err *e);
 /* Closes descriptors; pinned programs go on counting until the heartbeat is 30 s old. */
 struct probe_set *probe_close(struct probe_set *set);
 /* Removes everything pinned under pin_dir. */
@@ -75,7 +75,8 @@ void probe_fold(struct probe_set *set, uint64_t now_mono_ns);
  * heap. Stalls and syscalls still open are included in stall_ns as they stand now. */
 struct probe_now {
 	uint64_t in_flight, in_flight_max;
-	uint64_t in_flight_integral_ns; /* request-nanoseconds; difference / time = mean in flight */
+	uint64_t
+		in_flight_integral_ns; /* request-nanoseconds; difference / time = mean in flight */
 	uint64_t connections_open;
 	uint64_t last_request_ns, last_accept_ns;
 	unsigned int threads; /* live workers */
@@ -105,11 +106,11 @@ size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max);
 
 struct probe_gc_report {
 	enum probe_state state;
-	char runtime[16];    /* "luajit", "lua5.3", "go", … or "" when there is none */
-	char how[32];	     /* "symtab", "call-vote", "gopclntab" */
-	char attach[32];     /* "uprobe_multi", "perf" */
-	double confidence;   /* 0 … 1 */
-	char object[256];    /* the ELF file as seen from the process */
+	char runtime[16];  /* "luajit", "lua5.3", "go", … or "" when there is none */
+	char how[32];      /* "symtab", "call-vote", "gopclntab" */
+	char attach[32];   /* "uprobe_multi", "perf" */
+	double confidence; /* 0 … 1 */
+	char object[256];  /* the ELF file as seen from the process */
 	char why[256];
 };
 

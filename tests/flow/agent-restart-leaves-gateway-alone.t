@@ -15,7 +15,7 @@ pid_before=$nginx_pid workers_before=$(cat "/proc/$nginx_pid/task/$nginx_pid/chi
 
 hey -n 30000 -c 20 -q 300 "$gateway/hello" >"$world/hey.txt" 2>&1 &
 load=$!
-world_pids+=($load)
+world_pids+=("$load")
 for round in 1 2; do
 	pause 1
 	stop_agent; is $? 0 "stop $round ends with 0"

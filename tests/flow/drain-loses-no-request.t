@@ -17,7 +17,7 @@ start_agent; ok $? "the agent sees the gateway"
 # Keep-alive load until the balancer (we) sees the drain, and 20 slow requests in the middle of it.
 hey -z 60s -c 10 "$gateway/hello" >"$world/hey.txt" 2>&1 &
 load=$!
-world_pids+=($load)
+world_pids+=("$load")
 slow=()
 for i in $(seq 20); do
 	curl -s -o /dev/null -w '%{http_code}\n' "$gateway/sleep?ms=4000" >"$world/slow.$i" &

@@ -12,7 +12,7 @@ kill_test() {
 	start_agent; ok $? "the agent sees the gateway"
 	hey -n $total -c 20 -q 300 "$gateway/hello" >"$world/hey.txt" 2>&1 &
 	hey_pid=$!
-	world_pids+=($hey_pid)
+	world_pids+=("$hey_pid")
 	for process in "$@"; do
 		before=$(agent_metric tidegate_requests_total)
 		pause 0.7
