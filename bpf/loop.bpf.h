@@ -24,7 +24,6 @@ static __always_inline void loop_enter(struct slot *s, u64 now)
 		histogram_add(s->cells.gc_ns[GC_TURN], s->gc_turn_ns);
 		s->gc_turn_ns = 0;
 	}
-	s->gc_since_ns = 0; /* left by an error that unwound past its exits */
 }
 
 static __always_inline void loop_exit(struct slot *s, u64 now)
