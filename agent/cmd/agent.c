@@ -150,7 +150,7 @@ static uint64_t terminate(const struct supervisor_plan *plan, const struct confi
 	log_info("supervisor", "SIGTERM", "reason=%s drain=%s on_sigterm=%s", reason,
 		 is_drain ? "yes" : "no", config->drain_on_sigterm);
 	/* The lease ends at its deadline; hooks of `terminate` come on top. */
-	return config->drain_deadline + 5 * NS_PER_S;
+	return config->drain_deadline + 8 * NS_PER_S;
 }
 
 static int detach(const char *file)

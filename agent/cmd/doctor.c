@@ -4,6 +4,7 @@
  * thing for real (loads, attaches, detaches again) and needs no agent.
  */
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "cmd/keeper.h"
 #include "cmd/verbs.h"
 #include "probe/gateways.h"
@@ -72,6 +73,17 @@ static void check_file_system(struct doctor *d, const char *name, const char *pa
 
 	add_check(d, name, is_right ? PROBE_OK : otherwise, is_right ? path : "",
 		  is_right ? "" : why);
+}
+
+/* The directory that exists already, in which runtime_dir will be. */
+static const char *runtime_parent(const struct config *config, char *buf, size_t size)
+{
+	char *slash;
+
+	str_copy(buf, size, config->_runtime_dir);
+	while (access(buf, F_OK) < 0 && (slash = strrchr(buf, '/')) && slash != buf)
+		*slash = '\0';
+	return buf;
 }
 
 static void check_lockdown(struct doctor *d)
@@ -194,6 +206,7 @@ static void doctor_run(struct doctor *d, const struct config *config)
 {
 	struct probe_options options = keeper_probe_options(config, "");
 	struct probe_set *set = NULL;
+	char parent[512];
 	struct err e = {0};
 
 	check_capabilities(d);
@@ -202,8 +215,10 @@ static void doctor_run(struct doctor *d, const struct config *config)
 	check_file_system(d, "bpffs", config->probe_bpffs, BPFFS_MAGIC_NUMBER, PROBE_DEGRADED,
 			  "no bpffs there: counting pauses while the keeper restarts; "
 			  "mount -t bpf bpf /sys/fs/bpf");
-	check_file_system(d, "shared-memory", "/run", TMPFS_MAGIC_NUMBER, PROBE_DEGRADED,
-			  "/run is no tmpfs: writers of shared memory may stall; set runtime_dir");
+	check_file_system(
+		d, "shared-memory", runtime_parent(config, parent, sizeof(parent)),
+		TMPFS_MAGIC_NUMBER, PROBE_UNAVAILABLE,
+		"runtime_dir is on no tmpfs, writers of shared memory would stall: set it");
 	if (probe_open(&options, 0, &set, &e) < 0) {
 		add_check(d, "probes", PROBE_UNAVAILABLE, "", e.text);
 		d->is_needed_missing = true;
@@ -243,6 +258,7 @@ int doctor_verb(int argc, char **argv)
 		fprintf(stderr, "tidegate doctor: %s\n", e.text);
 		return EXIT_USAGE;
 	}
+	log_setup(LOG_WARNING, LOG_FORMAT_TEXT); /* what was tried is in the answer */
 	uname(&uts);
 	d.checks = json_array();
 	d.gateways = json_array();

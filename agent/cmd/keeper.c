@@ -70,6 +70,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.threads = (unsigned int)config->probe_threads,
 		.connections = (unsigned int)config->probe_connections,
 		.sample = (unsigned int)config->probe_sample,
+		.gateways = (unsigned int)config->gateways_most,
 		.want_gc = config->probe_gc,
 		.pin_dir = pin_dir[0] ? pin_dir : NULL,
 		.slow_request_ns = config->probe_slow_request,
@@ -163,6 +164,26 @@ static void attach_gc(struct keeper *k, struct watched *w, unsigned int index,
 		str_copy(w->gc_runtime, sizeof(w->gc_runtime), gc.runtime);
 }
 
+static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
+			    const struct gateway_found *f, bool is_new)
+{
+	for (unsigned int i = 0; i < f->port_count; i++)
+		probe_set_listen_port(k->probes, f->ports[i], true);
+	for (unsigned int i = 0; i < f->process_count; i++) {
+		struct adoption a = {k, index, f->processes[i].pid, f->processes[i].role, 0};
+
+		gateways_each_thread(a.pid, adopt_thread, &a);
+		if (a.failed)
+			log_warning("keeper", "a thread cannot be watched",
+				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
+				    err_text(a.failed));
+		/* Counting goes on at the next request line of each old connection. */
+		if (is_new && !probe_is_adopted(k->probes))
+			gateways_each_connection(a.pid, f, seed_connection, k->probes);
+	}
+	attach_gc(k, w, index, f);
+}
+
 static void watch_found(struct keeper *k, const struct gateway_found *f)
 {
 	int index = find_record(k, f);
@@ -170,7 +191,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 	struct watched *w;
 	bool is_new;
 
-	if (index < 0 || index >= SEGMENT_GATEWAYS)
+	if (index < 0 || index >= (int)k->ctx->config->gateways_most)
 		return;
 	g = record_at(k, (unsigned int)index);
 	w = &k->watched[index];
@@ -192,24 +213,9 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
 			 f->exe);
 	}
-	for (unsigned int i = 0; i < f->port_count; i++)
-		probe_set_listen_port(k->probes, f->ports[i], true);
-	for (unsigned int i = 0; i < f->process_count; i++) {
-		struct adoption a = {k, (unsigned int)index, f->processes[i].pid,
-				     f->processes[i].role, 0};
-
-		gateways_each_thread(a.pid, adopt_thread, &a);
-		if (a.failed)
-			log_warning("keeper", "a thread cannot be watched",
-				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
-				    err_text(a.failed));
-		/* Counting goes on at the next request line of each old connection. */
-		if (is_new && !probe_is_adopted(k->probes))
-			gateways_each_connection(a.pid, f, seed_connection, k->probes);
-	}
-	attach_gc(k, w, (unsigned int)index, f);
+	if (k->probes)
+		watch_processes(k, w, (unsigned int)index, f, is_new);
 }
-
 static void mark_gone(struct keeper *k)
 {
 	unsigned int count = segment_writer_header(k->segment)->gateways_count;
@@ -270,6 +276,8 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 		.is_draining = g->draining,
 	};
 
+	if (!k->probes)
+		return;
 	probe_totals(k->probes, i, now, &k->cells, &state);
 	if (w->integral_at_ns && now > w->integral_at_ns) {
 		v.has_mean = true;
@@ -348,17 +356,20 @@ static void tick(struct keeper *k)
 	unsigned int count;
 	uint64_t now;
 
-	probe_heartbeat(k->probes, clock_mono_ns());
+	if (k->probes)
+		probe_heartbeat(k->probes, clock_mono_ns());
 	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS)
 		scan(k);
 	now = clock_mono_ns();
-	probe_fold(k->probes, now);
+	if (k->probes)
+		probe_fold(k->probes, now);
 	count = segment_writer_header(k->segment)->gateways_count;
 	segment_writer_tick_begin(k->segment);
 	for (unsigned int i = 0; i < count; i++)
 		if (k->watched[i].series)
 			write_gateway(k, i, now);
-	write_own(k);
+	if (k->probes)
+		write_own(k);
 	segment_writer_tick_end(k->segment, now, clock_real_ns(), k->interval_ns);
 }
 
@@ -475,8 +486,9 @@ static void own_series(struct keeper *k)
 	static const char *const gc[1][2] = {{"probe", "gc"}}, *const sys[1][2] = {
 								       {"probe", "syscalls"}};
 
-	k->bias_series =
-		k->ctx->config->probe_gc ? agent_series(k, METRIC_ID_PROBE_BIAS, gc, 1) : -1;
+	k->bias_series = k->probes && k->ctx->config->probe_gc
+				 ? agent_series(k, METRIC_ID_PROBE_BIAS, gc, 1)
+				 : -1;
 	k->sample_series = k->has_syscalls ? agent_series(k, METRIC_ID_PROBE_SAMPLE, sys, 1) : -1;
 }
 
@@ -494,7 +506,7 @@ static int keeper_open(struct keeper *k, struct err *e)
 	};
 	struct probe_options options;
 	uint64_t maps_id;
-	bool is_continued;
+	bool is_continued, is_adopted;
 	int r;
 
 	snprintf(path, sizeof(path), "%s/host.seg", config->_runtime_dir);
@@ -504,17 +516,25 @@ static int keeper_open(struct keeper *k, struct err *e)
 	maps_id = is_continued ? segment_writer_header(k->segment)->maps_id : 0;
 	keeper_pin_dir(config, pin_dir, sizeof(pin_dir));
 	options = keeper_probe_options(config, pin_dir);
-	r = probe_open(&options, maps_id, &k->probes, e);
-	if (r < 0)
-		return r;
-	if (!probe_is_adopted(k->probes))
+	/* Without any probe gateways are still found, and drained by what /proc tells. */
+	if (probe_open(&options, maps_id, &k->probes, e) < 0) {
+		log_error("keeper", "no probe works, requests and latencies are unavailable",
+			  "why=\"%s\"", e->text);
+		err_clear(e);
+		k->probes = NULL;
+	}
+	is_adopted = k->probes && probe_is_adopted(k->probes);
+	if (k->probes && !is_adopted)
 		segment_writer_rebase(k->segment, probe_maps_id(k->probes));
 	log_info("keeper", is_continued ? "host.seg continued" : "host.seg is new",
 		 "path=%s maps=\"%s\" why=\"%s\"", path,
-		 probe_is_adopted(k->probes) ? "adopted, no event was missed" : "new",
+		 is_adopted  ? "adopted, no event was missed"
+		 : k->probes ? "new"
+			     : "none",
 		 segment_writer_reason(k->segment));
 	segment_writer_tick_begin(k->segment);
-	report_probes(k);
+	if (k->probes)
+		report_probes(k);
 	own_series(k);
 	segment_writer_tick_end(k->segment, clock_mono_ns(), clock_real_ns(), k->interval_ns);
 	return gateways_open(&config->gateways_match, &k->gateways, e);

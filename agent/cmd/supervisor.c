@@ -120,6 +120,9 @@ int supervisor_make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, str
 		return err_set(e, -ENOTDIR, "%s is not a directory; remove it", path);
 	if (geteuid() != 0)
 		return 0;
+	/* In a directory that all may write to, somebody could have been there before us. */
+	if (st.st_uid != 0 && st.st_uid != uid)
+		return err_set(e, -EPERM, "%s belongs to uid %u; remove it", path, st.st_uid);
 	if (lchown(path, uid, gid) < 0 || chmod(path, mode) < 0)
 		return err_set(e, -errno, "cannot set owner and mode of %s: %s", path,
 			       err_text(errno));

@@ -17,9 +17,8 @@ per_request() { # per_request PATH: ns of CPU a request
 	echo $(((after - before) / requests))
 }
 with_agent() {
-	agent_options="drain:
-  on_sigterm: never
-probe:
+	drain_options='  on_sigterm: never'
+	agent_options="probe:
   tier: $1"
 	write_config
 	start_agent

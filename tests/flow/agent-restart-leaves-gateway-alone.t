@@ -5,8 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 
 world_begin restart
-agent_options='drain:
-  on_sigterm: never'
+drain_options='  on_sigterm: never'
 write_config
 start_nginx 2 || { echo "Bail out! nginx does not start"; exit 1; }
 start_aggregator; ok $? "the aggregator is ready"

@@ -49,9 +49,7 @@ stop_agent; is $? 0 "and ends with 0 when told"
 
 # The aggregator is away: one log line, not one a second; what was counted arrives later.
 printf 'return {' >"$world/hooks/10-broken.lua"
-agent_options="drain:
-  on_sigterm: never
-  hooks_dir: $world/hooks"
+drain_options='  on_sigterm: never'
 write_config
 start_agent; ok $? "the agent runs without an aggregator"
 hey -n 500 -c 5 "$gateway/hello" >/dev/null

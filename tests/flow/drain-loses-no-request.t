@@ -5,8 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 
 world_begin drain
-agent_options='drain:
-  deadline: 20s
+drain_options='  deadline: 20s
   quiet: 1s
   on_sigterm: always'
 write_config

@@ -61,7 +61,10 @@ new_port() { # sets $port; not in a subshell, or the counter would be lost
 world_begin() { # world_begin NAME
 	world=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-$1.XXXXXX")
 	chmod 711 "$world"
-	run=/run/tidegate-$1-$$
+	# Shared memory wants a tmpfs; /run is one wherever systemd runs.
+	run=/run
+	[ "$(stat -f -c %T /run)" = tmpfs ] || run=/dev/shm
+	run=$run/tidegate-$1-$$
 	rm -rf "$run" "$run-aggregator"
 	trap world_end EXIT
 	trap 'exit 130' INT TERM
@@ -73,13 +76,15 @@ world_begin() { # world_begin NAME
 	new_port; snapshot_port=$port
 	gateway=http://127.0.0.1:$gateway_port
 	mkdir -p "$world/hooks"
+	cp -r "$top/lua" "$world/lua" # the script process could not read a clone below /root
+	drain_options=''
 	agent_id=flow-$1-$$
 	agent_options=''
 	gateway_name=nginx
 	write_config
 }
 
-# agent_options: more lines of YAML, "section:" and all.
+# drain_options: lines below drain:, indented by two; agent_options: whole sections.
 write_config() {
 	cat >"$world/agent.yaml" <<-YAML
 	runtime_dir: $run
@@ -93,6 +98,10 @@ write_config() {
 	  dir: $world/spool
 	http:
 	  address: 127.0.0.1:$agent_port
+	drain:
+	  lua_dir: $world/lua
+	  hooks_dir: $world/hooks
+	$drain_options
 	$agent_options
 	YAML
 	cat >"$world/aggregator.yaml" <<-YAML
