@@ -174,6 +174,19 @@ static int attach_all(struct probe_set *set, struct failure *ret)
 	return 0;
 }
 
+/* How uprobes attach is part of loading their programs. */
+static int prepare_gc(struct probe_set *set, struct failure *ret)
+{
+	struct err e = {.text = ""};
+	int r = gc_prepare(set->skel->obj, &e);
+
+	if (r) {
+		str_copy(ret->program, sizeof(ret->program), "gc_");
+		str_copy(ret->said, sizeof(ret->said), e.text);
+	}
+	return r;
+}
+
 static int attempt(struct probe_set *set, const struct probe_options *options, enum probe_tier tier,
 		   bool with_gc, bool with_life, bool *ret_has_btf, struct failure *ret)
 {
@@ -192,6 +205,8 @@ static int attempt(struct probe_set *set, const struct probe_options *options, e
 		str_copy(ret->said, sizeof(ret->said), "no kernel BTF (/sys/kernel/btf/vmlinux)");
 		r = -ENOENT;
 	}
+	if (!r && with_gc)
+		r = prepare_gc(set, ret);
 	if (!r)
 		r = tidegate_bpf__load(set->skel);
 	if (!r)
@@ -233,7 +248,7 @@ static int rung(struct probe_set *set, const struct probe_options *options, enum
 	set->has_gc = with_gc;
 	set->has_fork = with_life;
 	if (with_gc)
-		ladder_report(set, REPORT_GC, PROBE_OK, "uprobe", "%s", "");
+		ladder_report(set, REPORT_GC, PROBE_OK, gc_how(set), "%s", "");
 	else if (options->want_gc)
 		ladder_report(set, REPORT_GC, PROBE_UNAVAILABLE, "none", "%s: %s", gc.program,
 			      gc.said);
@@ -312,6 +327,6 @@ void ladder_report_adopted(struct probe_set *set)
 	ladder_report(set, REPORT_FORK, set->has_fork ? PROBE_OK : PROBE_UNAVAILABLE,
 		      set->tier <= TIER_TP_BTF ? "tp_btf" : "raw_tp", "%s",
 		      set->has_fork ? "" : "not attached when these programs were loaded");
-	ladder_report(set, REPORT_GC, set->has_gc ? PROBE_OK : PROBE_UNAVAILABLE, "uprobe", "%s",
+	ladder_report(set, REPORT_GC, set->has_gc ? PROBE_OK : PROBE_UNAVAILABLE, gc_how(set), "%s",
 		      set->has_gc ? "" : "not loaded");
 }

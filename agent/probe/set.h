@@ -12,7 +12,7 @@
 
 struct tidegate_bpf;
 
-#define PROBE_LINKS      64
+#define PROBE_LINKS      256 /* perf uprobes need one a place */
 #define PROBE_PROGRAMS   80
 #define PROBE_NAME_BYTES 32
 #define PROBE_PATH_BYTES 512
@@ -134,6 +134,13 @@ int pins_write(struct probe_set *set, struct err *e);
 int pins_remove(const char *dir);
 /* Removes what lies beside the set's own path. */
 void pins_remove_others(const char *pin_dir, const char *own);
+
+/* ---- gc.c ---- */
+
+/* Chooses how uprobes attach, and tells the gc_ programs; before load. -ENOTSUP. */
+int gc_prepare(struct bpf_object *object, struct err *e);
+/* "uprobe_multi", "perf"; "none" before either was chosen. */
+const char *gc_how(const struct probe_set *set);
 
 /* ---- for gc.c ---- */
 
