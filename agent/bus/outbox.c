@@ -70,7 +70,7 @@ static int ring_grow(struct outbox *o)
 	unsigned int cap = o->cap ? o->cap * 2 : 4;
 	struct parcel **ring;
 
-	ring = malloc(cap * sizeof(*ring));
+	ring = calloc(cap, sizeof(void *));
 	if (!ring)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < o->count; i++)

@@ -149,7 +149,7 @@ int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret,
 	size_t n = 0, bytes = 0, count = p->topics.count, i;
 	int r;
 
-	entries = calloc(BEACON_TOPICS, sizeof(*entries) + sizeof(*list) + sizeof(*taken));
+	entries = calloc(BEACON_TOPICS, sizeof(*entries) + sizeof(void *) + sizeof(*taken));
 	if (!entries)
 		return -ENOMEM;
 	list = (Tidegate__BusTopic **)(entries + BEACON_TOPICS);

@@ -2,6 +2,8 @@
 /* Bounded hash table of topics. Pure. */
 #include "bus/topics.h"
 
+#include "base/err.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +62,7 @@ static int grow(struct topics *t)
 
 	if (!items)
 		return -ENOMEM;
+	memset(items + t->count, 0, (cap - t->count) * sizeof(*items));
 	t->items = items;
 	slots = calloc(cap * 2, sizeof(*slots));
 	if (!slots)
@@ -95,8 +98,10 @@ int topics_add(struct topics *t, const char *name, struct topic **ret)
 	copy = strdup(name);
 	if (!copy)
 		return -ENOMEM;
-	t->items[t->count] = (struct topic){.name = copy};
+	CHECK(t->items && t->slots);
+	found = &t->items[t->count];
+	*found = (struct topic){.name = copy};
 	*slot_of(t, name) = (uint32_t)++t->count;
-	*ret = &t->items[t->count - 1];
+	*ret = found;
 	return 0;
 }

@@ -62,7 +62,7 @@ static void note(const struct tail *t, const char *topic, const struct subscribe
 
 static void read_beacon(struct tail *t, const struct bulletin *b)
 {
-	struct subscriber_note n;
+	struct subscriber_note n = {0};
 
 	for (size_t i = 0; i < b->body->n_topics; i++) {
 		const Tidegate__BusTopic *listed = b->body->topics[i];
@@ -78,9 +78,9 @@ static void read_beacon(struct tail *t, const struct bulletin *b)
 static int on_message(void *data, struct peer *peer, const uint8_t *message, size_t size)
 {
 	struct tail *t = data;
-	struct subscriber_note n;
-	struct bulletin b;
-	const char *topic;
+	struct subscriber_note n = {0};
+	struct bulletin b = {0};
+	const char *topic = "";
 	int r;
 
 	(void)peer;
