@@ -153,6 +153,12 @@ static uint64_t terminate(const struct supervisor_plan *plan, const struct confi
 	return config->drain_deadline + 8 * NS_PER_S;
 }
 
+static size_t addresses(const struct config *config, const char **ret, size_t max)
+{
+	ret[0] = config->http_address;
+	return max ? 1 : 0;
+}
+
 static int detach(const char *file)
 {
 	_cleanup_(config_free_p) struct config *config = NULL;
@@ -188,6 +194,7 @@ int agent_verb(int argc, char **argv)
 		.links = links,
 		.link_count = ARRAY_LEN(links),
 		.prepare = prepare,
+		.addresses = addresses,
 		.terminate = terminate,
 	};
 	bool is_detach = false;

@@ -42,6 +42,17 @@ static int prepare(const struct supervisor_plan *plan, const struct config *conf
 	return r;
 }
 
+static size_t addresses(const struct config *config, const char **ret, size_t max)
+{
+	const char *all[] = {config->door_address, config->door_bus_address,
+			     config->door_snapshot_address, config->api_address};
+	size_t n = 0;
+
+	for (; n < ARRAY_LEN(all) && n < max; n++)
+		ret[n] = all[n];
+	return n;
+}
+
 int aggregator_verb(int argc, char **argv)
 {
 	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {0}};
@@ -51,6 +62,7 @@ int aggregator_verb(int argc, char **argv)
 		.processes = processes,
 		.process_count = ARRAY_LEN(processes),
 		.prepare = prepare,
+		.addresses = addresses,
 	};
 	int c;
 

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/listen.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -463,6 +464,22 @@ static int supervisor_lock(struct supervisor *s, struct err *e)
 	return 0;
 }
 
+static int check_addresses(const struct supervisor *s, struct err *e)
+{
+	const char *addresses[8];
+	size_t n = s->plan->addresses(s->config, addresses, ARRAY_LEN(addresses));
+	int r = 0, fd;
+
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		if (!addresses[i][0] || str_starts(addresses[i], "ipc://"))
+			continue;
+		r = listen_open(addresses[i], 1, &fd, e);
+		if (r >= 0)
+			close(fd);
+	}
+	return r;
+}
+
 static int supervisor_open(struct supervisor *s, struct err *e)
 {
 	int r;
@@ -578,6 +595,8 @@ int supervisor_run(const struct supervisor_plan *plan)
 	r = plan->prepare(plan, s.config, &e);
 	if (r >= 0)
 		r = supervisor_lock(&s, &e);
+	if (r >= 0)
+		r = check_addresses(&s, &e);
 	if (r < 0 && plan->is_sidecar) {
 		log_error("supervisor", "running degraded", "why=\"%s\"", e.text);
 		err_clear(&e);

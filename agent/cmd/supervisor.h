@@ -33,6 +33,9 @@ struct supervisor_plan {
 	 * daemon cannot run (unless it is a sidecar), e says why. */
 	int (*prepare)(const struct supervisor_plan *plan, const struct config *config,
 		       struct err *e);
+	/* The TCP addresses at which processes will listen ("" and ipc:// ones are skipped), so that
+	 * one in use is told at once, with its holder, which only root can see. */
+	size_t (*addresses)(const struct config *config, const char **ret, size_t max);
 	/* What a SIGTERM means. Writes the packet for the steward into buf and returns how long to
 	 * wait for its answer in ns; 0: end at once. NULL: end at once. */
 	uint64_t (*terminate)(const struct supervisor_plan *plan, const struct config *config,
