@@ -98,6 +98,7 @@ static int on_message(void *data, struct peer *peer, const uint8_t *message, siz
 				r == -E2BIG ? "too large" : "no bus message");
 		return 0;
 	}
+	CHECK(b.body);
 	subscriber_message(&t->subscriber, b.topic, b.epoch, b.sequence, &n);
 	if (!wants(t, b.topic))
 		n.missed = 0;
