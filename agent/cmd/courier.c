@@ -16,12 +16,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEY_INTERVAL_NS   (60 * NS_PER_S)
-#define FLUSH_INTERVAL_NS (5 * NS_PER_S) /* of cursors: losing them only means sending again */
-#define END_NS            (2 * NS_PER_S)
-#define LEAST_INTERVAL_NS (50 * NS_PER_MS)
-#define KEEPER_LEAD_NS    (3 * NS_PER_MS) /* after the keeper's tick, so that it is whole */
-#define STALE_NS          (10 * NS_PER_S)
+#define KEY_INTERVAL_NS     (60 * NS_PER_S)
+#define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
+#define END_NS              (2 * NS_PER_S)
+#define LEAST_INTERVAL_NS   (50 * NS_PER_MS)
+#define KEEPER_SILENT_TICKS 3 /* then it is taken to be away */
+#define STALE_NS            (10 * NS_PER_S)
 
 /* -------- segments -------- */
 
@@ -108,11 +108,12 @@ static void event_take(struct courier *c, json_t *m)
 }
 
 static void tick_soon(struct courier *c);
+static void on_tick(void *data);
 
 static void on_link(void *data, int fd, unsigned int events)
 {
 	struct courier *c = data;
-	bool is_drain = false;
+	bool is_drain = false, is_tick = false;
 	int n;
 
 	(void)events;
@@ -125,10 +126,15 @@ static void on_link(void *data, int fd, unsigned int events)
 
 			event_take(c, m);
 			is_drain |= kind && str_starts(kind, "drain.");
+		} else if (type && str_equal(type, "tick")) {
+			is_tick = true;
 		}
 		json_decref(m);
 	}
-	if (is_drain) /* whoever waits for a drain must not wait for the tick */
+	if (is_tick && !c->end_ns) {
+		c->keeper_ns = clock_mono_ns();
+		on_tick(c);
+	} else if (is_drain) /* whoever waits for a drain must not wait for the tick */
 		tick_soon(c);
 }
 
@@ -237,11 +243,11 @@ static void tick(struct courier *c)
 	}
 }
 
-/* The next tick is just after the keeper's, at its pace when that is faster than ours. */
+/* The keeper says when it has ticked, and that is our tick too; the timer is for when it is away. */
 static void tick_schedule(struct courier *c)
 {
 	const struct segment_header *h = host_header(c);
-	uint64_t now = clock_mono_ns(), wait;
+	uint64_t wait;
 
 	c->interval_ns = c->ctx->config->agent_tick;
 	if (h && h->tick_interval_ns && h->tick_interval_ns < c->interval_ns)
@@ -249,11 +255,8 @@ static void tick_schedule(struct courier *c)
 	if (c->interval_ns < LEAST_INTERVAL_NS)
 		c->interval_ns = LEAST_INTERVAL_NS;
 	wait = c->interval_ns;
-	if (h && now >= h->tick_mono_ns && now - h->tick_mono_ns < c->interval_ns) {
-		wait = h->tick_mono_ns + c->interval_ns + KEEPER_LEAD_NS - now;
-		if (wait < c->interval_ns / 2)
-			wait += c->interval_ns;
-	}
+	if (clock_mono_ns() - c->keeper_ns < KEEPER_SILENT_TICKS * c->interval_ns)
+		wait += wait / 2;
 	loop_set_timer(c->tick_timer, (wait + NS_PER_MS - 1) / NS_PER_MS, 0);
 }
 

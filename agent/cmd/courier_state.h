@@ -53,6 +53,7 @@ struct courier {
 	uint64_t key_ns;         /* of the last key frame, CLOCK_MONOTONIC */
 	uint64_t flush_ns, beacon_ns;
 	uint64_t interval_ns; /* of the tick now */
+	uint64_t keeper_ns;   /* when it last said that it ticked, CLOCK_MONOTONIC */
 	uint64_t end_ns;      /* when ending: give up then; 0: not ending */
 	bool needs_key, is_disk_failing;
 	char packet[DAEMON_LINK_BYTES];

@@ -11,7 +11,7 @@
  *                         {"type":"interval","ms":50}           (0: back to agent.tick)
  *   steward -> courier    {"type":"event","kind":"drain.end","gateway":"nginx","time_ms":1,
  *                          "json":{…}}
- *   keeper  -> courier    same form (slow_request, …)
+ *   keeper  -> courier    {"type":"tick"}: host.seg holds a new one
  *   supervisor -> steward {"type":"terminate","reason":"shutdown|pod|stop|restart","drain":true}
  *   steward -> supervisor {"type":"terminated","code":0}
  *   steward <-> script    drain/script.h

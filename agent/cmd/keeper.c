@@ -353,6 +353,7 @@ static void write_own(struct keeper *k)
 
 static void tick(struct keeper *k)
 {
+	static const char said[] = "{\"type\":\"tick\"}";
 	unsigned int count;
 	uint64_t now;
 
@@ -371,6 +372,7 @@ static void tick(struct keeper *k)
 	if (k->probes)
 		write_own(k);
 	segment_writer_tick_end(k->segment, now, clock_real_ns(), k->interval_ns);
+	daemon_link_send(k->ctx->links[LINK_KEEPER_COURIER], said, sizeof(said) - 1);
 }
 
 static void set_interval(struct keeper *k, uint64_t interval_ns)

@@ -143,6 +143,11 @@ void lease_observe(struct lease *l, uint64_t now_ns, const struct lease_numbers 
 	if (l->state == LEASE_IDLE || l->is_over)
 		return;
 	l->now = *n;
+	/* The numbers of the begin are up to a tick old; the first fresh ones know better. */
+	if (!l->is_start_fresh && n->tick_ns >= l->begin_ns) {
+		l->is_start_fresh = true;
+		l->at_start.in_flight = n->in_flight;
+	}
 	if (n->is_gone && !l->is_gone) {
 		l->is_gone = true;
 		l->gone_ns = now_ns;

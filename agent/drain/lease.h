@@ -71,7 +71,7 @@ struct lease {
 	uint32_t state, hooks_state;
 	bool is_told; /* a stop signal was sent, or hooks told it: no way back */
 	bool is_forced, is_undrained, is_expired, is_failed, is_gone, is_over;
-	bool is_force_sent, is_fixed_said;
+	bool is_force_sent, is_fixed_said, is_start_fresh;
 	uint64_t begin_ns, deadline_ns, quiet_ns;
 	uint64_t begin_until_ns, quiet_until_ns, wait_until_ns; /* derived: lease_split() */
 	uint64_t state_ns;                                      /* when the state began */

@@ -120,9 +120,9 @@ write_config() {
 world_end() {
 	local pid
 	trap - EXIT
-	for pid in $agent_pid $aggregator_pid; do
-		kill -TERM "$pid" 2>/dev/null && kill -TERM "$pid" 2>/dev/null
-	done
+	# The second one ends a drain that nobody waits for any more.
+	for pid in $agent_pid $aggregator_pid; do kill -TERM "$pid" 2>/dev/null; done
+	[ -z "$agent_pid" ] || { wait_for 1 gone "$agent_pid" || kill -TERM "$agent_pid" 2>/dev/null; }
 	for pid in $agent_pid $aggregator_pid; do wait_for 10 gone "$pid" || kill -KILL "$pid" 2>/dev/null; done
 	[ -n "$nginx_pid" ] && kill -QUIT "$nginx_pid" 2>/dev/null
 	for pid in "${world_pids[@]}"; do kill "$pid" 2>/dev/null; done
