@@ -15,8 +15,8 @@
 #include "bus/gate.h"
 #include "bus/gatelink.h"
 #include "bus/sp.h"
+#include "port.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/reqrep.h>
@@ -34,9 +34,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PORT_REQ    18600
-#define PORT_BUS    18601
-#define PORT_SNAP   18602
 #define DEADLINE_NS (20 * NS_PER_S)
 
 /* What the children tell. */
@@ -48,6 +45,12 @@ static struct shared {
 	unsigned int connections;
 	bool few_descriptors, wants_ipc;
 } * shared;
+
+/* The door's ports, held for as long as the tests run. */
+enum { REQ, BUS, SNAP, PORTS };
+static unsigned int ports[PORTS];
+static int held[PORTS];
+static char addresses[PORTS][32];
 
 static char dir[64];
 static pid_t door_pid, gate_pid, core_pid;
@@ -103,15 +106,17 @@ static void child_main(char kind)
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(held[i]);
 	if (loop_open(&loop) < 0)
 		_exit(9);
 	if (kind == 'd') {
 		const struct rlimit few = {.rlim_cur = 40, .rlim_max = 40};
 		char ipc[128];
 		struct door_spec spec = {
-			.address = "tcp://127.0.0.1:18600",
-			.bus_address = "tcp://127.0.0.1:18601",
-			.snapshot_address = "tcp://127.0.0.1:18602",
+			.address = addresses[REQ],
+			.bus_address = addresses[BUS],
+			.snapshot_address = addresses[SNAP],
 			.gate_dir = dir,
 			.connections = shared->connections,
 		};
@@ -286,6 +291,11 @@ static int setup(void **state)
 		      0);
 	assert_true(shared != MAP_FAILED);
 	shared->connections = 800;
+	for (unsigned int i = 0; i < PORTS; i++) {
+		held[i] = port_hold(&ports[i]);
+		assert_true(held[i] >= 0);
+		snprintf(addresses[i], sizeof(addresses[i]), "tcp://127.0.0.1:%u", ports[i]);
+	}
 	core_pid = start('c');
 	gate_pid = start('g');
 	door_pid = start('d');
@@ -308,6 +318,8 @@ static int teardown(void **state)
 		unlink(path);
 	}
 	rmdir(dir);
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(held[i]);
 	munmap(shared, sizeof(*shared));
 	return 0;
 }
@@ -316,7 +328,7 @@ static int teardown(void **state)
 
 static void round_trip(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP), snap = dial_sp(PORT_SNAP, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP), snap = dial_sp(ports[SNAP], SP_REQ, SP_REP);
 	char buf[64];
 	uint32_t id;
 
@@ -333,7 +345,7 @@ static void round_trip(void **state)
 /* Longer backtraces than ours come back whole; the greatest message goes through. */
 static void devices_and_size(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	static uint8_t big[SP_MESSAGE_MAX], back[SP_MESSAGE_MAX + 64];
 	uint8_t bytes[8 + 28 + 2], got[64];
 	uint32_t id;
@@ -373,7 +385,7 @@ static void hostile_frames(void **state)
 	static const uint8_t no_end[8 + 36] = {0, 0, 0, 0, 0, 0, 0, 36};
 	static const uint8_t frame[17] = {0, 0, 0, 0, 0, 0, 0, 9, 'x'};
 	static const char *const garbage = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-	static const unsigned int ports[] = {PORT_REQ, PORT_SNAP};
+	const unsigned int speaking[] = {ports[REQ], ports[SNAP]};
 	uint8_t eight_hops[8 + 32] = {0, 0, 0, 0, 0, 0, 0, 32};
 	uint64_t hostile = shared->door.hostile, bus = shared->door.bus.hostile;
 	uint8_t hello[SP_HANDSHAKE];
@@ -382,34 +394,34 @@ static void hostile_frames(void **state)
 	(void)state;
 	eight_hops[8 + 28] = 0x80;
 	for (unsigned int i = 0; i < 2; i++) {
-		cut_with(ports[i], SP_REQ, SP_REP, huge, 8);
-		cut_with(ports[i], SP_REQ, SP_REP, negative, 8);
-		cut_with(ports[i], SP_REQ, SP_REP, above, 8);
-		cut_with(ports[i], SP_REQ, SP_REP, empty, 8);
-		cut_with(ports[i], SP_REQ, SP_REP, no_end, sizeof(no_end));
-		cut_with(ports[i], SP_REQ, SP_REP, eight_hops, sizeof(eight_hops));
-		fd = dial(ports[i]);
+		cut_with(speaking[i], SP_REQ, SP_REP, huge, 8);
+		cut_with(speaking[i], SP_REQ, SP_REP, negative, 8);
+		cut_with(speaking[i], SP_REQ, SP_REP, above, 8);
+		cut_with(speaking[i], SP_REQ, SP_REP, empty, 8);
+		cut_with(speaking[i], SP_REQ, SP_REP, no_end, sizeof(no_end));
+		cut_with(speaking[i], SP_REQ, SP_REP, eight_hops, sizeof(eight_hops));
+		fd = dial(speaking[i]);
 		send_all(fd, garbage, strlen(garbage));
 		assert_true(is_cut(fd));
 		close(fd);
-		fd = dial(ports[i]); /* another protocol */
+		fd = dial(speaking[i]); /* another protocol */
 		sp_handshake_put(hello, SP_SUB);
 		send_all(fd, hello, sizeof(hello));
 		assert_true(is_cut(fd));
 		close(fd);
 	}
 	/* The packet that kills nanomsg's publisher, and half a header, and one byte. */
-	cut_with(PORT_BUS, SP_SUB, SP_PUB, frame, sizeof(frame));
-	cut_with(PORT_BUS, SP_SUB, SP_PUB, frame, 4);
-	cut_with(PORT_BUS, SP_SUB, SP_PUB, frame, 1);
-	fd = dial(PORT_BUS);
+	cut_with(ports[BUS], SP_SUB, SP_PUB, frame, sizeof(frame));
+	cut_with(ports[BUS], SP_SUB, SP_PUB, frame, 4);
+	cut_with(ports[BUS], SP_SUB, SP_PUB, frame, 1);
+	fd = dial(ports[BUS]);
 	send_all(fd, garbage, strlen(garbage));
 	assert_true(is_cut(fd));
 	close(fd);
 	WAIT_FOR(shared->door.hostile == hostile + 16);
 	WAIT_FOR(shared->door.bus.hostile == bus + 4);
 	assert_true(alive(door_pid) && alive(gate_pid) && alive(core_pid));
-	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	echo(fd, 3, "still here");
 	close(fd);
 }
@@ -417,7 +429,6 @@ static void hostile_frames(void **state)
 /* Nobody holds a place by saying nothing, or half a handshake. */
 static void slow_handshake(void **state)
 {
-	static const unsigned int ports[] = {PORT_REQ, PORT_BUS, PORT_SNAP};
 	uint8_t hello[SP_HANDSHAKE];
 	uint64_t began = clock_mono_ns();
 	int fds[6];
@@ -439,7 +450,7 @@ static void slow_handshake(void **state)
 
 static void half_message(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP), other = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP), other = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	uint8_t head[SP_HEADER_MAX];
 
 	(void)state;
@@ -462,7 +473,7 @@ static void nanomsg_speaks(void **state)
 	(void)state;
 	assert_true(s >= 0);
 	nn_setsockopt(s, NN_SOL_SOCKET, NN_RCVTIMEO, &timeout, sizeof(timeout));
-	assert_true(nn_connect(s, "tcp://127.0.0.1:18600") >= 0);
+	assert_true(nn_connect(s, addresses[REQ]) >= 0);
 	for (int i = 0; i < 100; i++) {
 		int n = snprintf(buf, sizeof(buf), "number %d", i);
 
@@ -480,7 +491,7 @@ static void many_connections(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < 500; i++)
-		fds[i] = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+		fds[i] = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	for (unsigned int round = 0; round < 5; round++) {
 		for (unsigned int i = 0; i < 500; i++) {
 			int n = snprintf(buf, sizeof(buf), "client %u round %u", i, round);
@@ -509,7 +520,7 @@ static void flood_loses_nothing(void **state)
 {
 	enum { REQUESTS = 20000 };
 	static uint8_t seen[REQUESTS + 1];
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	static uint8_t body[500];
 	uint32_t id;
 	pid_t pid;
@@ -538,7 +549,7 @@ static void flood_loses_nothing(void **state)
 /* A burst of 5,000 x 1 KB arrives whole at a subscriber that reads. */
 static void publish_burst(void **state)
 {
-	int sub = dial_sp(PORT_BUS, SP_SUB, SP_PUB), fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int sub = dial_sp(ports[BUS], SP_SUB, SP_PUB), fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	static uint8_t message[8 + 1024];
 
 	(void)state;
@@ -557,8 +568,8 @@ static void publish_burst(void **state)
 /* One that does not read loses messages of its own only, whole ones. */
 static void slow_subscriber(void **state)
 {
-	int slow = dial_sp(PORT_BUS, SP_SUB, SP_PUB), sub = dial_sp(PORT_BUS, SP_SUB, SP_PUB);
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int slow = dial_sp(ports[BUS], SP_SUB, SP_PUB), sub = dial_sp(ports[BUS], SP_SUB, SP_PUB);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	static uint8_t message[8 + 1024];
 	int last = -1, gaps = 0;
 	pid_t pid;
@@ -601,7 +612,7 @@ static void slow_subscriber(void **state)
 
 static void gate_killed(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	uint64_t connects = shared->door.gate_connects;
 	char buf[64];
 	uint32_t id;
@@ -624,7 +635,7 @@ static void gate_killed(void **state)
 
 static void core_killed(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	char buf[64];
 	uint32_t id;
 
@@ -643,7 +654,7 @@ static void core_killed(void **state)
 
 static void door_killed(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 
 	(void)state;
 	echo(fd, 1, "before");
@@ -651,7 +662,7 @@ static void door_killed(void **state)
 	assert_true(is_cut(fd));
 	close(fd);
 	door_pid = start('d');
-	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	echo(fd, 2, "after");
 	close(fd);
 }
@@ -667,7 +678,7 @@ static void gate_away_is_bounded(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < CLIENTS; i++)
-		fds[i] = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+		fds[i] = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	stop(&gate_pid);
 	WAIT_FOR(!shared->door.has_gate);
 	pid = fork();
@@ -696,7 +707,7 @@ static void gate_away_is_bounded(void **state)
 /* Unanswered requests hold up their sender for some seconds only. */
 static void silent_core(void **state)
 {
-	int fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	int fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	char buf[64];
 	uint32_t id;
 
@@ -718,13 +729,13 @@ static void too_many(void **state)
 	shared->connections = 4;
 	door_pid = start('d');
 	for (unsigned int i = 0; i < 4; i++)
-		fds[i] = dial_sp(PORT_REQ, SP_REQ, SP_REP);
-	fds[4] = dial(PORT_REQ);
+		fds[i] = dial_sp(ports[REQ], SP_REQ, SP_REP);
+	fds[4] = dial(ports[REQ]);
 	assert_true(is_cut(fds[4]));
 	WAIT_FOR(shared->door.refused == 1);
 	close(fds[0]);
 	WAIT_FOR(shared->door.connections == 3);
-	fds[5] = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	fds[5] = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	echo(fds[5], 1, "a place is free again");
 	for (unsigned int i = 1; i < 6; i++)
 		close(fds[i]);
@@ -754,16 +765,16 @@ static void out_of_descriptors(void **state)
 	(void)state;
 	shared->few_descriptors = true;
 	restart_door();
-	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	began = clock_mono_ns();
 	for (unsigned int i = 0; i < 60; i++)
-		fds[i] = dial(PORT_REQ);
+		fds[i] = dial(ports[REQ]);
 	WAIT_FOR(shared->door.stalls >= 2);
 	echo(fd, 1, "served all the same");
 	for (unsigned int i = 0; i < 60; i++)
 		close(fds[i]);
 	close(fd);
-	fd = dial_sp(PORT_REQ, SP_REQ, SP_REP);
+	fd = dial_sp(ports[REQ], SP_REQ, SP_REP);
 	echo(fd, 2, "in at last");
 	close(fd);
 	kill(door_pid, SIGKILL);
@@ -827,13 +838,15 @@ static void ipc_door(void **state)
 /* An independent client: nngcat of nng. */
 static void nngcat_asks(void **state)
 {
-	char line[64] = {0};
+	char line[64] = {0}, command[128];
 	FILE *f;
 
 	(void)state;
 	if (access("/usr/bin/nngcat", X_OK) < 0)
 		skip();
-	f = popen("timeout 20 nngcat --req --dial tcp://127.0.0.1:18602 --data snap --ascii", "r");
+	snprintf(command, sizeof(command), "timeout 20 nngcat --req --dial %s --data snap --ascii",
+		 addresses[SNAP]);
+	f = popen(command, "r");
 	assert_non_null(f);
 	assert_non_null(fgets(line, sizeof(line), f));
 	line[strcspn(line, "\n")] = '\0';

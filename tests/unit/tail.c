@@ -13,6 +13,7 @@
 #include "bus/sp.h"
 #include "cmd/verbs.h"
 #include "metrics.h"
+#include "port.h"
 
 #include <jansson.h>
 #include <netinet/in.h>
@@ -26,16 +27,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PORT    18650
-#define ADDRESS "tcp://127.0.0.1:18650"
-#define WAIT_S  15
+#define WAIT_S 15
 
+static unsigned int port;
+static char address[32];
 static FILE *out, *err;
 static pid_t tail_pid, publisher_pid;
 
 static void run_tail(const char *const *more)
 {
-	char *argv[10] = {(char *)(uintptr_t) "tail", (char *)(uintptr_t)ADDRESS};
+	char *argv[10] = {(char *)(uintptr_t) "tail", address};
 	int o[2], e[2], argc = 2;
 
 	for (; more && *more; more++)
@@ -184,7 +185,7 @@ static void start_publisher(unsigned int how)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	mode = how;
 	if (loop_open(&loop) < 0 || publisher_new(publisher_epoch(), &publisher) < 0 ||
-	    fanout_open(loop, ADDRESS, NULL, &fanout, &e) < 0 ||
+	    fanout_open(loop, address, NULL, &fanout, &e) < 0 ||
 	    loop_add_timer(loop, 20, 20, on_publish, NULL, &watch) < 0) {
 		fprintf(stderr, "# publisher: %s\n", e.text);
 		_exit(9);
@@ -336,10 +337,12 @@ static void closed_pipe_is_an_end(void **state)
 static void unreachable(void **state)
 {
 	uint64_t began = clock_mono_ns();
+	char want[64];
 
 	(void)state;
 	run_tail(NULL);
-	assert_non_null(strstr(line_of(err), "cannot subscribe to " ADDRESS));
+	snprintf(want, sizeof(want), "cannot subscribe to %s", address);
+	assert_non_null(strstr(line_of(err), want));
 	assert_int_equal(end_tail(), 1);
 	assert_true(clock_mono_ns() - began >= 4 * NS_PER_S);
 	assert_true(clock_mono_ns() - began < 8 * NS_PER_S);
@@ -380,7 +383,7 @@ static void hostile_servers(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
-		struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+		struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 		int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
 		pid_t pid;
 
@@ -427,6 +430,9 @@ int main(void)
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	if (port_hold(&port) < 0)
+		return 1;
+	snprintf(address, sizeof(address), "tcp://127.0.0.1:%u", port);
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
