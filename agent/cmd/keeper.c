@@ -6,11 +6,7 @@
 #include "cmd/keeper.h"
 
 #include "base/clock.h"
-#include "base/log.h"
-#include "cmd/daemon.h"
-#include "cmd/keeper_series.h"
-#include "probe/gateways.h"
-#include "segment/writer.h"
+#include "cmd/keeper_state.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -23,31 +19,6 @@
 #define HEAP_BYTES       (1u << 20)
 #define SCAN_NS          (2 * NS_PER_S)
 #define INTERVAL_KEPT_NS (3 * NS_PER_S) /* the steward repeats itself every second */
-
-/* One instance; its index is that of its record in host.seg and of its cells in BPF. */
-struct watched {
-	struct keeper_series *series;
-	bool is_live, is_seeded;
-	char gc_runtime[16];
-	struct probe_gc_report gc;
-	uint64_t integral_ns, integral_at_ns; /* of the tick before */
-};
-
-struct keeper {
-	struct daemon_context *ctx;
-	struct loop *loop;
-	struct loop_watch *timer;
-	struct segment_writer *segment;
-	struct probe_set *probes;
-	struct gateways *gateways;
-	struct gateway_found *found; /* config->gateways_most of them */
-	struct watched watched[SEGMENT_GATEWAYS];
-	struct cells cells; /* scratch of a tick */
-	uint64_t scanned_ns, interval_ns, interval_until_ns;
-	bool said_nothing_found, has_syscalls, has_requests, has_loop;
-	int state_series[16], bias_series, sample_series;
-	struct log_limit refused_limit;
-};
 
 void keeper_pin_dir(const struct config *config, char *buf, size_t size)
 {
@@ -79,191 +50,11 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 	};
 }
 
-/* ---- gateways come and go ---- */
-
-static struct segment_gateway *record_at(struct keeper *k, unsigned int i)
-{
-	return segment_writer_gateway_at(k->segment, i);
-}
-
-/* The record of a master that is there already, else a departed one of the same name (its counters
- * go on), else a new one. */
-static int find_record(struct keeper *k, const struct gateway_found *f)
-{
-	unsigned int count = segment_writer_header(k->segment)->gateways_count;
-	char instance[SEGMENT_NAME_BYTES];
-
-	for (unsigned int i = 0; i < count; i++) {
-		const struct segment_gateway *g = record_at(k, i);
-
-		if (g->state == SEGMENT_GATEWAY_LIVE && g->master_pid == (uint32_t)f->master &&
-		    g->master_start == f->master_start)
-			return (int)i;
-	}
-	for (unsigned int i = 0; i < count; i++) {
-		const struct segment_gateway *g = record_at(k, i);
-
-		if (g->state == SEGMENT_GATEWAY_GONE && str_equal(g->name, f->name))
-			return (int)i;
-	}
-	snprintf(instance, sizeof(instance), "%.50s/%u", k->ctx->config->agent_id, count + 1);
-	return segment_writer_gateway(k->segment, f->name, instance);
-}
-
-struct adoption {
-	struct keeper *k;
-	unsigned int gateway;
-	pid_t pid;
-	enum slot_role role;
-	int failed;
-};
-
-static void adopt_thread(void *data, pid_t tid)
-{
-	struct adoption *a = data;
-	int r = probe_watch_thread(a->k->probes, a->gateway, (uint32_t)a->pid, (uint32_t)tid,
-				   a->role);
-
-	if (r < 0)
-		a->failed = r;
-}
-
-static void seed_connection(void *data, pid_t pid, int fd)
-{
-	probe_seed_connection(data, (uint32_t)pid, fd);
-}
-
-static void say_gc(const struct gateway_found *f, const struct probe_gc_report *gc)
-{
-	if (gc->state == PROBE_OK)
-		log_info("keeper", "garbage collector found",
-			 "gateway=%s runtime=%s how=%s attach=%s confidence=%.2f object=%s",
-			 f->name, gc->runtime, gc->how, gc->attach, gc->confidence, gc->object);
-	else
-		log_warning("keeper", "garbage collection is unavailable", "gateway=%s why=\"%s\"",
-			    f->name, gc->why);
-}
-
-static void attach_gc(struct keeper *k, struct watched *w, unsigned int index,
-		      const struct gateway_found *f)
-{
-	struct probe_gc_report gc = {0};
-	pid_t pid = f->master;
-
-	if (!k->ctx->config->probe_gc)
-		return;
-	for (unsigned int i = 0; i < f->process_count; i++)
-		if (f->processes[i].role == ROLE_WORKER)
-			pid = f->processes[i].pid;
-	if (probe_gc_attach(k->probes, index, (uint32_t)pid, &gc) < 0 && !gc.why[0])
-		str_copy(gc.why, sizeof(gc.why), "the probe could not be attached");
-	if (gc.state != w->gc.state || !str_equal(gc.why, w->gc.why))
-		say_gc(f, &gc);
-	w->gc = gc;
-	if (gc.state != PROBE_UNAVAILABLE)
-		str_copy(w->gc_runtime, sizeof(w->gc_runtime), gc.runtime);
-}
-
-static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
-			    const struct gateway_found *f, bool is_new)
-{
-	for (unsigned int i = 0; i < f->port_count; i++)
-		probe_set_listen_port(k->probes, f->ports[i], true);
-	for (unsigned int i = 0; i < f->process_count; i++) {
-		struct adoption a = {k, index, f->processes[i].pid, f->processes[i].role, 0};
-
-		gateways_each_thread(a.pid, adopt_thread, &a);
-		if (a.failed)
-			log_warning("keeper", "a thread cannot be watched",
-				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
-				    err_text(a.failed));
-		/* Counting goes on at the next request line of each old connection. */
-		if (is_new && !probe_is_adopted(k->probes))
-			gateways_each_connection(a.pid, f, seed_connection, k->probes);
-	}
-	attach_gc(k, w, index, f);
-}
-
-static void watch_found(struct keeper *k, const struct gateway_found *f)
-{
-	int index = find_record(k, f);
-	struct segment_gateway *g;
-	struct watched *w;
-	bool is_new;
-
-	if (index < 0 || index >= (int)k->ctx->config->gateways_most)
-		return;
-	g = record_at(k, (unsigned int)index);
-	w = &k->watched[index];
-	is_new = !w->is_live;
-	if (is_new) {
-		if (!w->series &&
-		    keeper_series_new(k->segment, g->name, g->instance, &w->series) < 0)
-			return;
-		segment_writer_change_begin(k->segment);
-		g->master_pid = (uint32_t)f->master;
-		g->master_start = f->master_start;
-		g->state = SEGMENT_GATEWAY_LIVE;
-		str_copy(g->driver, sizeof(g->driver), f->driver);
-		segment_writer_change_end(k->segment);
-		w->is_live = true;
-		log_info("keeper", "gateway found",
-			 "gateway=%s instance=%s master=%d processes=%u "
-			 "ports=%u exe=%s",
-			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
-			 f->exe);
-	}
-	if (k->probes)
-		watch_processes(k, w, (unsigned int)index, f, is_new);
-}
-static void mark_gone(struct keeper *k)
-{
-	unsigned int count = segment_writer_header(k->segment)->gateways_count;
-
-	for (unsigned int i = 0; i < count; i++) {
-		struct segment_gateway *g = record_at(k, i);
-		uint64_t start;
-
-		if (g->state != SEGMENT_GATEWAY_LIVE ||
-		    (process_start_time((pid_t)g->master_pid, &start) >= 0 &&
-		     start == g->master_start))
-			continue;
-		log_info("keeper", "gateway gone", "gateway=%s instance=%s master=%u", g->name,
-			 g->instance, g->master_pid);
-		segment_writer_change_begin(k->segment);
-		g->state = SEGMENT_GATEWAY_GONE;
-		g->draining = 0;
-		segment_writer_change_end(k->segment);
-		k->watched[i].is_live = false;
-	}
-}
-
-static void scan(struct keeper *k)
-{
-	uint64_t refused, now = clock_mono_ns(), swallowed;
-	int n;
-
-	mark_gone(k);
-	n = gateways_scan(k->gateways, k->found, (unsigned int)k->ctx->config->gateways_most,
-			  &refused);
-	for (int i = 0; i < n; i++)
-		watch_found(k, &k->found[i]);
-	if (n == 0 && !k->said_nothing_found)
-		log_info("keeper", "no gateway found, waiting for one", "looked_for=\"%s\"",
-			 k->ctx->config->gateways_match.count ? "gateways.match"
-							      : "nginx openresty haproxy caddy");
-	k->said_nothing_found = n == 0;
-	if (refused && log_allowed(&k->refused_limit, now, &swallowed))
-		log_warning("keeper", "more gateways than are watched",
-			    "not_watched=%llu raise=gateways.most", (unsigned long long)refused);
-	k->scanned_ns = now;
-}
-
 /* ---- a tick ---- */
 
 static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 {
-	struct segment_gateway *g = record_at(k, i);
+	struct segment_gateway *g = keeper_record(k, i);
 	struct watched *w = &k->watched[i];
 	struct probe_now state;
 	struct keeper_values v = {
@@ -360,7 +151,7 @@ static void tick(struct keeper *k)
 	if (k->probes)
 		probe_heartbeat(k->probes, clock_mono_ns());
 	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS)
-		scan(k);
+		keeper_scan(k);
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
@@ -404,7 +195,7 @@ static void on_draining(struct keeper *k, const json_t *packet)
 	unsigned int count = segment_writer_header(k->segment)->gateways_count;
 
 	for (unsigned int i = 0; instance && i < count; i++) {
-		struct segment_gateway *g = record_at(k, i);
+		struct segment_gateway *g = keeper_record(k, i);
 
 		if (!str_equal(g->instance, instance) || g->draining == is_on)
 			continue;
@@ -548,7 +339,7 @@ static void restore_gateways(struct keeper *k)
 	unsigned int count = segment_writer_header(k->segment)->gateways_count;
 
 	for (unsigned int i = 0; i < count; i++) {
-		const struct segment_gateway *g = record_at(k, i);
+		const struct segment_gateway *g = keeper_record(k, i);
 
 		if (keeper_series_new(k->segment, g->name, g->instance, &k->watched[i].series) < 0)
 			continue;

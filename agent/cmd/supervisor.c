@@ -29,6 +29,7 @@
 #define BACKOFF_MOST_NS  (5 * NS_PER_S)
 #define HEALTHY_NS       (10 * NS_PER_S)
 #define STOP_NS          (5 * NS_PER_S)
+#define ORPHANS_NS       (5 * NS_PER_S) /* that children of a killed supervisor get to end */
 
 struct child {
 	const struct supervisor_process *process;
@@ -56,107 +57,7 @@ struct supervisor {
 	int exit_code;
 };
 
-/* ---- who is who ---- */
-
-static gid_t group_of(const char *name, gid_t fallback)
-{
-	bool is_known;
-
-	return process_group_id(name, fallback, &is_known);
-}
-
-uid_t supervisor_uid(const struct config *config, const struct process_spec *spec)
-{
-	char name[128];
-	bool is_known;
-
-	if (!spec->user_suffix || geteuid() != 0)
-		return geteuid();
-	snprintf(name, sizeof(name), "%s-%s", config->_user, spec->user_suffix);
-	return process_user_id(name, (uid_t)(PROCESS_ID_BASE + spec->fallback_id), &is_known);
-}
-
-gid_t supervisor_gid_run(const struct config *config)
-{
-	char name[128];
-
-	snprintf(name, sizeof(name), "%s-run", config->_user);
-	return geteuid() == 0 ? group_of(name, PROCESS_ID_BASE + 20) : getegid();
-}
-
-gid_t supervisor_gid_app(const struct config *config)
-{
-	return geteuid() == 0 ? group_of(config->_group_app, PROCESS_ID_BASE + 21) : getegid();
-}
-
-gid_t supervisor_gid_admin(const struct config *config)
-{
-	return geteuid() == 0 ? group_of(config->_group_admin, PROCESS_ID_BASE + 22) : getegid();
-}
-
-int supervisor_make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *e)
-{
-	char part[512];
-	struct stat st;
-
-	if (!str_copy(part, sizeof(part), path))
-		return err_set(e, -ENAMETOOLONG, "directory name is too long: %.60s…", path);
-	for (char *p = part + 1;; p++) {
-		char c = *p;
-
-		if (c && c != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			return err_set(e, -errno,
-				       "cannot make directory %s: %s; run as root or configure "
-				       "another place",
-				       part, err_text(errno));
-		*p = c;
-		if (!c)
-			break;
-	}
-	/* Never through a link that somebody else put there. */
-	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-		return err_set(e, -ENOTDIR, "%s is not a directory; remove it", path);
-	if (geteuid() != 0)
-		return 0;
-	/* In a directory that all may write to, somebody could have been there before us. */
-	if (st.st_uid != 0 && st.st_uid != uid)
-		return err_set(e, -EPERM, "%s belongs to uid %u; remove it", path, st.st_uid);
-	if (lchown(path, uid, gid) < 0 || chmod(path, mode) < 0)
-		return err_set(e, -errno, "cannot set owner and mode of %s: %s", path,
-			       err_text(errno));
-	return 0;
-}
-
 /* ---- links ---- */
-
-int daemon_link_send(int fd, const char *json, size_t size)
-{
-	if (fd < 0)
-		return -EAGAIN;
-	if (size > DAEMON_LINK_BYTES)
-		return -EMSGSIZE;
-	if (send(fd, json, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
-	return (int)size;
-}
-
-int daemon_link_recv(int fd, char *buf, size_t size)
-{
-	ssize_t n;
-
-	if (fd < 0)
-		return -EAGAIN;
-	n = recv(fd, buf, size - 1, MSG_DONTWAIT | MSG_TRUNC);
-	if (n < 0)
-		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
-	if ((size_t)n >= size)
-		return -EMSGSIZE;
-	buf[n] = '\0';
-	return (int)n;
-}
 
 static int links_open(struct supervisor *s)
 {
@@ -197,7 +98,8 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 		.group_admin = supervisor_gid_admin(s->config),
 	};
 	gid_t groups[] = {ctx.group_app};
-	int keep[LINK_COUNT + 1] = {pipe_fd};
+	/* The lock too: it is held until the last of us has ended, however the supervisor did. */
+	int keep[LINK_COUNT + 2] = {pipe_fd};
 	uint64_t missing = 0;
 	struct err e = {0};
 	char names[512], title[16];
@@ -207,6 +109,7 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 		ctx.links[i] = link_end(s, i, spec->name);
 		keep[i + 1] = ctx.links[i];
 	}
+	keep[LINK_COUNT + 1] = s->lock_fd;
 	snprintf(title, sizeof(title), "tg-%s", spec->name);
 	prctl(PR_SET_NAME, title, 0, 0, 0);
 	log_set_process(spec->name);
@@ -222,6 +125,9 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 		log_error(spec->name, "cannot give up privileges", "why=\"%s\"", e.text);
 		_exit(EXIT_FAILED);
 	}
+	/* A hook may run away where no end of file is seen. */
+	if (spec->filter == PROCESS_FILTER_SCRIPT)
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (missing && !c->restarts)
 		log_warning(spec->name, "lacks capabilities, what can work still does",
 			    "missing=\"%s\" grant=\"run as root, or AmbientCapabilities= in the "
@@ -441,7 +347,41 @@ static int supervisor_config(struct supervisor *s)
 	return 0;
 }
 
-/* One daemon a runtime directory: the lock lives as long as we do. */
+/* The pid in the lock file, 0 for none. */
+static pid_t lock_owner(int fd)
+{
+	char pid[32];
+	ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
+
+	pid[n > 0 ? n : 0] = '\0';
+	return atoi(pid);
+}
+
+/* Children of a supervisor that was killed end by themselves; they are waited for. */
+static int lock_take(int fd)
+{
+	uint64_t deadline = clock_mono_ns() + ORPHANS_NS;
+	bool said = false;
+
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		const struct timespec pause = {.tv_nsec = 20 * NS_PER_MS};
+		pid_t owner = lock_owner(fd);
+
+		if (errno == EINTR)
+			continue;
+		if (owner <= 0 || kill(owner, 0) == 0 || errno != ESRCH ||
+		    clock_mono_ns() >= deadline)
+			return -EBUSY;
+		if (!said)
+			log_info("supervisor", "waiting for processes of a killed supervisor",
+				 "pid=%d", (int)owner);
+		said = true;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+/* One daemon a runtime directory: the lock lives as long as we and our children do. */
 static int supervisor_lock(struct supervisor *s, struct err *e)
 {
 	char path[512], pid[32];
@@ -451,13 +391,9 @@ static int supervisor_lock(struct supervisor *s, struct err *e)
 	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (s->lock_fd < 0)
 		return err_set(e, -errno, "cannot open %s: %s", path, err_text(errno));
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		n = (int)pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
-		pid[n > 0 ? n : 0] = '\0';
-		pid[strcspn(pid, "\n")] = '\0';
-		return err_set(e, -EBUSY, "%s is in use by pid %s; stop it or set runtime_dir",
-			       s->config->_runtime_dir, pid);
-	}
+	if (lock_take(s->lock_fd) < 0)
+		return err_set(e, -EBUSY, "%s is in use by pid %d; stop it or set runtime_dir",
+			       s->config->_runtime_dir, (int)lock_owner(s->lock_fd));
 	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
 		return err_set(e, -errno, "cannot write %s: %s", path, err_text(errno));

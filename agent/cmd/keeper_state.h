@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State of the keeper process, shared by keeper.c and keeper_gateways.c. */
+#pragma once
+
+#include "base/log.h"
+#include "cmd/daemon.h"
+#include "cmd/keeper.h"
+#include "cmd/keeper_series.h"
+#include "probe/gateways.h"
+#include "segment/writer.h"
+
+/* One instance; its index is that of its record in host.seg and of its cells in BPF. */
+struct watched {
+	struct keeper_series *series;
+	bool is_live;
+	char gc_runtime[16];
+	struct probe_gc_report gc;
+	uint64_t integral_ns, integral_at_ns; /* of the tick before */
+};
+
+struct keeper {
+	struct daemon_context *ctx;
+	struct loop *loop;
+	struct loop_watch *timer;
+	struct segment_writer *segment;
+	struct probe_set *probes;
+	struct gateways *gateways;
+	struct gateway_found *found; /* config->gateways_most of them */
+	struct watched watched[SEGMENT_GATEWAYS];
+	struct cells cells; /* scratch of a tick */
+	uint64_t scanned_ns, interval_ns, interval_until_ns;
+	bool said_nothing_found, has_syscalls, has_requests, has_loop;
+	int state_series[16], bias_series, sample_series;
+	struct log_limit refused_limit;
+};
+
+/* Record of an instance in host.seg. */
+struct segment_gateway *keeper_record(struct keeper *k, unsigned int i);
+
+/* Looks for gateways, watches what is new, marks what is gone. */
+void keeper_scan(struct keeper *k);
