@@ -55,7 +55,8 @@ struct segment_header {
 	uint64_t cells_capacity, cells_used; /* in 64-bit words */
 	uint32_t hist_cells;                 /* HIST_CELLS of the writer */
 	uint32_t reserved1;
-	uint64_t reserved[64];
+	uint64_t life; /* random, given when the file is made: its counters began at 0 then */
+	uint64_t reserved[63];
 };
 
 static_assert(offsetof(struct segment_header, boot_id) == 32, "segment layout");
@@ -63,6 +64,7 @@ static_assert(offsetof(struct segment_header, epoch) == 64, "segment layout");
 static_assert(offsetof(struct segment_header, tick_interval_ns) == 104, "segment layout");
 static_assert(offsetof(struct segment_header, gateways_offset) == 136, "segment layout");
 static_assert(offsetof(struct segment_header, cells_offset) == 192, "segment layout");
+static_assert(offsetof(struct segment_header, life) == 224, "segment layout");
 static_assert(sizeof(struct segment_header) == 736, "segment layout");
 
 enum segment_gateway_state { SEGMENT_GATEWAY_FREE, SEGMENT_GATEWAY_LIVE, SEGMENT_GATEWAY_GONE };

@@ -14,7 +14,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define IDENTITY_MAGIC    0x3149505345444954ULL /* "TIDESPI1" */
+#define IDENTITY_MAGIC    0x3249505345444954ULL /* "TIDESPI2" */
+#define TWIN_NAME         "incarnation"
 #define RESERVE_SEQUENCES 65536u
 #define RESERVE_IDS       256u
 #define FILE_BYTES_LEAST  (64u << 10)
@@ -54,7 +55,11 @@ static void random_fill(uint8_t id[16])
 
 static void incarnation_begin(struct spool *s, const uint8_t boot_id[16])
 {
-	s->identity = (struct spool_identity){.reserved_sequence = 1, .next_id = 1};
+	s->identity = (struct spool_identity){
+		.reserved_sequence = 1,
+		.next_id = 1,
+		.life = s->identity.life,
+	};
 	memcpy(s->identity.boot_id, boot_id, 16);
 	random_fill(s->identity.incarnation);
 	s->is_continued = false;
@@ -207,8 +212,106 @@ static unsigned int files_list(int dir_fd, uint64_t numbers[SPOOL_FILES_MAX - 1]
 	return n;
 }
 
-static int open_dir(struct spool *s, const char *path, const uint8_t boot_id[16], struct err *e)
+/* ---- identity ---- */
+
+/* Without a twin a wiped spool begins a new incarnation; a twin that is behind would be worse. */
+static void twin_forget(struct spool *s)
 {
+	spool_slots_close(&s->twin_slots);
+	if (s->twin_dir_fd >= 0) {
+		unlinkat(s->twin_dir_fd, TWIN_NAME, 0);
+		close(s->twin_dir_fd);
+	}
+	s->twin_dir_fd = -1;
+}
+
+static void twin_save(struct spool *s)
+{
+	struct spool_identity twin = s->identity;
+
+	if (s->twin_dir_fd < 0)
+		return;
+	twin.reserved_sequence = s->next_sequence;
+	if (spool_slots_write(&s->twin_slots, &twin) < 0)
+		twin_forget(s);
+}
+
+static void identity_save(struct spool *s)
+{
+	if (s->dir_fd >= 0)
+		spool_slots_write(&s->identity_slots, &s->identity);
+	twin_save(s);
+}
+
+/* 1 when there is one. Another user's file is not ours, and never followed. */
+static int twin_open(struct spool *s, const char *dir, struct spool_identity *ret)
+{
+	struct stat st;
+	int r;
+
+	if (!dir)
+		return 0;
+	s->twin_dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->twin_dir_fd < 0)
+		return 0;
+	r = spool_slots_open(&s->twin_slots, s->twin_dir_fd, TWIN_NAME, IDENTITY_MAGIC,
+			     sizeof(*ret), ret);
+	if (r >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || st.st_uid != geteuid()))
+		r = -EPERM;
+	if (r < 0)
+		twin_forget(s);
+	return r == 1;
+}
+
+static bool identity_fits(const struct spool_identity *i, const uint8_t boot_id[16], uint64_t life)
+{
+	return memcmp(i->boot_id, boot_id, 16) == 0 && (!life || !i->life || i->life == life);
+}
+
+/* Goes on in the incarnation that either place knows, or begins one. has_own: s->identity is what
+ * the directory says. */
+static void identity_choose(struct spool *s, const struct spool_options *o,
+			    const uint8_t boot_id[16], bool has_own)
+{
+	struct spool_identity twin;
+	bool has_twin = twin_open(s, o->twin_dir, &twin) && identity_fits(&twin, boot_id, o->life);
+
+	has_own = has_own && identity_fits(&s->identity, boot_id, o->life);
+	s->is_continued = has_own || has_twin;
+	if (has_twin) {
+		bool is_same = has_own && memcmp(s->identity.incarnation, twin.incarnation,
+						 sizeof(twin.incarnation)) == 0;
+		uint64_t reserved = is_same ? s->identity.reserved_sequence : 1;
+
+		s->has_twin = true;
+		s->next_sequence = twin.reserved_sequence;
+		if (is_same && s->identity.next_id > twin.next_id)
+			twin.next_id = s->identity.next_id;
+		s->identity = twin;
+		s->identity.reserved_sequence = reserved;
+	} else if (has_own) {
+		s->next_sequence = s->identity.reserved_sequence;
+	}
+	s->identity.life = o->life ? o->life : s->is_continued ? s->identity.life : 0;
+	if (!s->is_continued)
+		incarnation_begin(s, boot_id);
+}
+
+int spool_set_life(struct spool *s, uint64_t life)
+{
+	if (s->identity.life == life || !life)
+		return 0;
+	if (s->identity.life)
+		return -ESTALE;
+	s->identity.life = life;
+	identity_save(s);
+	return 0;
+}
+
+static int open_dir(struct spool *s, const struct spool_options *o, const uint8_t boot_id[16],
+		    struct err *e)
+{
+	const char *path = o->dir;
 	uint64_t numbers[SPOOL_FILES_MAX - 1];
 	unsigned int n;
 	int r;
@@ -222,21 +325,19 @@ static int open_dir(struct spool *s, const char *path, const uint8_t boot_id[16]
 			     sizeof(s->identity), &s->identity);
 	if (r < 0)
 		return err_set(e, r, "spool: cannot open %s/incarnation: %s", path, err_text(r));
-	s->is_continued = r == 1 && memcmp(s->identity.boot_id, boot_id, 16) == 0;
-	if (s->is_continued)
-		s->next_sequence = s->identity.reserved_sequence;
-	else
-		incarnation_begin(s, boot_id);
+	identity_choose(s, o, boot_id, r == 1);
 	n = files_list(s->dir_fd, numbers);
 	for (unsigned int i = 0; i < n; i++)
 		file_adopt(s, numbers[i]);
 	s->next_number = n ? numbers[n - 1] + 1 : 1;
 	/* A lost file may have held the highest sequence; and ids do not last for ever. */
-	if (s->is_continued && (s->stats.bad_files || s->identity.next_id > FRAME_ID_MAX / 2))
+	if (s->is_continued &&
+	    ((s->stats.bad_files && !s->has_twin) || s->identity.next_id > FRAME_ID_MAX / 2))
 		incarnation_begin(s, boot_id);
 	r = spool_slots_write(&s->identity_slots, &s->identity);
 	if (r < 0)
 		return err_set(e, r, "spool: cannot write %s/incarnation: %s", path, err_text(r));
+	twin_save(s);
 	return 0;
 }
 
@@ -263,7 +364,7 @@ int spool_open(const struct spool_options *options, struct spool **ret, struct e
 		free(s);
 		return err_set(e, -ENOMEM, "spool: out of memory");
 	}
-	s->dir_fd = s->identity_slots.fd = -1;
+	s->dir_fd = s->identity_slots.fd = s->twin_slots.fd = s->twin_dir_fd = -1;
 	s->limit_bytes = options->bytes;
 	s->limit_age_ns = options->age_ns;
 	s->file_bytes = options->bytes / 32;
@@ -275,10 +376,14 @@ int spool_open(const struct spool_options *options, struct spool **ret, struct e
 		memcpy(boot_id, options->boot_id, sizeof(boot_id));
 	else if (boot_id_read(boot_id) < 0) /* unknown: never continue */
 		random_fill(boot_id);
-	r = open_dir(s, options->dir, boot_id, e);
+	r = open_dir(s, options, boot_id, e);
 	if (r < 0) {
 		close_dir(s);
-		incarnation_begin(s, boot_id);
+		if (!s->next_sequence)
+			identity_choose(s, options, boot_id, false);
+		else if (s->twin_dir_fd < 0) /* nobody would know what we give from here on */
+			incarnation_begin(s, boot_id);
+		twin_save(s);
 		s->stats.is_disk_failing = true;
 	}
 	*ret = s;
@@ -302,6 +407,9 @@ struct spool *spool_close(struct spool *s)
 	CHECK(s->cursor_count == 0);
 	memory_forget(s, s->memory_count);
 	close_dir(s);
+	spool_slots_close(&s->twin_slots);
+	if (s->twin_dir_fd >= 0)
+		close(s->twin_dir_fd);
 	free(s->scratch);
 	free(s);
 	return NULL;
@@ -329,10 +437,10 @@ uint32_t spool_first_id(const struct spool *s)
 
 void spool_reserve_ids(struct spool *s, uint32_t next_id)
 {
-	if (next_id <= s->identity.next_id || s->dir_fd < 0)
+	if (next_id <= s->identity.next_id)
 		return;
 	s->identity.next_id = next_id + RESERVE_IDS;
-	spool_slots_write(&s->identity_slots, &s->identity);
+	identity_save(s);
 }
 
 struct drop {
@@ -457,7 +565,7 @@ static int memory_append(struct spool *s, uint64_t time_ms, const uint8_t *data,
 	 * Written in place, which a full disk allows. */
 	if (s->next_sequence >= s->identity.reserved_sequence) {
 		s->identity.reserved_sequence = s->next_sequence + RESERVE_SEQUENCES;
-		spool_slots_write(&s->identity_slots, &s->identity);
+		identity_save(s);
 	}
 	return 0;
 }
@@ -507,6 +615,7 @@ int spool_append(struct spool *s, uint64_t now_ms, const uint8_t *data, size_t s
 			return r;
 	}
 	s->next_sequence++;
+	twin_save(s); /* before anybody can send it */
 	for (unsigned int i = 0; i < s->cursor_count; i++)
 		spool_cursor_appended(s->cursors[i], size);
 	return disk < 0 ? 1 : 0;

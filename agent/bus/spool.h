@@ -9,8 +9,11 @@
  *   cursor-<hash>     one per aggregator, two slots written in turn: what it acknowledged
  *   *.bad             a damaged file, put aside
  *
- * A sequence is never given twice within an incarnation. A new boot id begins a new incarnation;
- * frames of older ones are still sent, under their own.
+ * A sequence is never given twice within an incarnation. A new boot id or a new life of host.seg
+ * begins a new incarnation; frames of older ones are still sent, under their own. So the totals of
+ * one incarnation count from 0 in one segment, and no count is in two incarnations. For the same
+ * reason a spool directory that was wiped must not begin one while host.seg goes on: the identity
+ * is kept a second time in twin_dir, beside host.seg and as long as it.
  */
 #pragma once
 
@@ -31,6 +34,8 @@ struct spool_options {
 	const char *dir;
 	uint64_t bytes, age_ns;
 	const uint8_t *boot_id; /* 16 bytes; NULL: this machine's */
+	const char *twin_dir;   /* on tmpfs; NULL: none */
+	uint64_t life;          /* of host.seg; 0: there is none yet */
 };
 
 struct spool_stats {
@@ -62,6 +67,10 @@ const uint8_t *spool_incarnation(const struct spool *s);
 uint64_t spool_next_sequence(const struct spool *s);
 /* True when this process goes on with an incarnation that an earlier one began. */
 bool spool_is_continued(const struct spool *s);
+
+/* Says which life of host.seg frames are made from. -ESTALE: another one than this incarnation's;
+ * no frame of it must be appended, the spool is to be opened anew. */
+int spool_set_life(struct spool *s, uint64_t life);
 
 /* Ids of series (frame_encoder_continue) below this were given in this incarnation. */
 uint32_t spool_first_id(const struct spool *s);

@@ -28,6 +28,7 @@ struct spool_identity { /* payload of the incarnation file */
 	uint8_t incarnation[FRAME_INCARNATION_BYTES];
 	uint64_t reserved_sequence; /* all below may have been given */
 	uint32_t next_id, reserved0;
+	uint64_t life; /* of host.seg; 0: not known yet */
 };
 
 struct spool {
@@ -35,7 +36,9 @@ struct spool {
 	uint64_t limit_bytes, limit_age_ns, file_bytes;
 	struct spool_slots identity_slots;
 	struct spool_identity identity;
-	bool is_continued;
+	struct spool_slots twin_slots; /* the identity again, beside host.seg; exact sequences */
+	int twin_dir_fd;
+	bool is_continued, has_twin;
 	uint64_t next_sequence;
 	struct spool_file files[SPOOL_FILES_MAX]; /* oldest first */
 	unsigned int file_count;

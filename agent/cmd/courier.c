@@ -228,13 +228,31 @@ static void build_frame(struct courier *c, uint64_t now_ns)
 	events_clear(c);
 }
 
+/* A new host.seg counts from 0. Its totals belong to another incarnation: the courier after us
+ * begins it, and an app.seg that counts from 0 as well. What we hold of events goes out first. */
+static bool host_is_another(struct courier *c)
+{
+	const struct segment_header *h = host_header(c);
+
+	if (!h || spool_set_life(c->spool, h->life) == 0)
+		return false;
+	c->host = segment_reader_close(c->host);
+	return true;
+}
+
 static void tick(struct courier *c)
 {
 	uint64_t now = clock_mono_ns();
+	bool is_over;
 
 	courier_series_write(c, now, clock_real_ns());
 	courier_refresh(c);
+	is_over = host_is_another(c);
 	build_frame(c, now);
+	if (is_over) {
+		log_info("courier", "host.seg is another one, a new incarnation begins", "%s", "");
+		loop_stop(c->loop);
+	}
 	for (unsigned int i = 0; i < c->uplink_count; i++)
 		uplink_kick(c->uplinks[i]);
 	if (now - c->flush_ns >= FLUSH_INTERVAL_NS) {
@@ -387,10 +405,13 @@ static void uplinks_open(struct courier *c)
 static int open_spool(struct courier *c)
 {
 	const struct config *config = c->ctx->config;
+	const struct segment_header *h = host_header(c);
 	const struct spool_options options = {
 		.dir = config->spool_dir,
 		.bytes = config->spool_bytes,
 		.age_ns = config->spool_age,
+		.twin_dir = config->_runtime_dir,
+		.life = h ? h->life : 0,
 	};
 	struct spool_stats stats;
 	struct err e = {0};
@@ -435,10 +456,14 @@ static int courier_open(struct courier *c)
 					&c->link_watches[i]);
 	if (!r)
 		r = loop_add_timer(c->loop, 1, 0, on_tick, c, &c->tick_timer);
+	reader_refresh(&c->host, c->host_path);
 	if (!r)
 		r = open_spool(c);
 	if (r < 0)
 		return r;
+	/* Its counters would be in two incarnations. */
+	if (!spool_is_continued(c->spool))
+		unlink(c->app_path);
 	courier_series_open(c);
 	uplinks_open(c);
 	courier_outlets_open(c);

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define WRITER_MAGIC     0x53475752u
@@ -228,6 +229,9 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 	r = read_boot_id(plan.boot_id, e);
 	if (r < 0)
 		return r;
+	while (!plan.life)
+		if (getrandom(&plan.life, sizeof(plan.life), 0) < 0 && errno != EINTR)
+			return err_set(e, -errno, "no random number: %s", err_text(-errno));
 	/* At most four strings a series, so that the tables are never more than half full. */
 	series_places = table_size(options->series * 2);
 	strings_places = table_size(options->series * 8);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -597,6 +598,145 @@ static void test_many_restarts(void **state)
 	}
 }
 
+/* ---- a twin of the identity beside host.seg ---- */
+
+static char twin_dir[80];
+
+static int setup_twin(void **state)
+{
+	if (setup(state) < 0)
+		return -1;
+	snprintf(twin_dir, sizeof(twin_dir), "%s-run", dir);
+	return mkdir(twin_dir, 0700);
+}
+
+static int teardown_twin(void **state)
+{
+	nftw(twin_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	return teardown(state);
+}
+
+static struct spool *open_twin(const char *path, const uint8_t *boot, uint64_t life)
+{
+	const struct spool_options options = {
+		.dir = path,
+		.bytes = 1 << 20,
+		.age_ns = UINT64_MAX,
+		.boot_id = boot,
+		.twin_dir = twin_dir,
+		.life = life,
+	};
+	struct spool *s;
+
+	assert_true(spool_open(&options, &s, NULL) >= 0);
+	return s;
+}
+
+/* Totals are kept in host.seg, so that a second incarnation would count them twice. */
+static void test_wiped_directory_continues(void **state)
+{
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	struct spool *s = open_twin(dir, boot_one, 0);
+	uint32_t first_id;
+
+	assert_false(spool_is_continued(s));
+	assert_int_equal(spool_set_life(s, 77), 0);
+	memcpy(incarnation, spool_incarnation(s), sizeof(incarnation));
+	spool_reserve_ids(s, 500);
+	append(s, 5, 40);
+	spool_close(s);
+	teardown(state);
+	for (unsigned int round = 0; round < 2; round++) {
+		/* Then once more where not even a directory can be made. */
+		s = open_twin(round ? "/proc/nowhere" : dir, boot_one, round ? 0 : 77);
+		assert_true(spool_is_continued(s));
+		assert_memory_equal(spool_incarnation(s), incarnation, sizeof(incarnation));
+		assert_int_equal(spool_next_sequence(s), 6 + round);
+		first_id = spool_first_id(s);
+		assert_true(first_id >= 500);
+		assert_true(spool_append(s, 1, (const uint8_t *)"x", 1, NULL) >= 0);
+		spool_close(s);
+	}
+	/* What was given while there was no directory is not given again when it is back. */
+	s = open_twin(dir, boot_one, 77);
+	assert_memory_equal(spool_incarnation(s), incarnation, sizeof(incarnation));
+	assert_int_equal(spool_next_sequence(s), 8);
+	spool_close(s);
+}
+
+static void test_new_life_is_new_incarnation(void **state)
+{
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	struct spool *s = open_twin(dir, boot_one, 77);
+
+	(void)state;
+	memcpy(incarnation, spool_incarnation(s), sizeof(incarnation));
+	append(s, 2, 40);
+	assert_int_equal(spool_set_life(s, 77), 0);
+	assert_int_equal(spool_set_life(s, 0), 0);
+	assert_int_equal(spool_set_life(s, 78), -ESTALE);
+	spool_close(s);
+	s = open_twin(dir, boot_one, 78);
+	assert_false(spool_is_continued(s));
+	assert_memory_not_equal(spool_incarnation(s), incarnation, sizeof(incarnation));
+	assert_int_equal(spool_next_sequence(s), 1);
+	assert_int_equal(spool_set_life(s, 78), 0);
+	spool_close(s);
+	/* Without its twin the directory knows the life as well. */
+	teardown_twin(state);
+	setup_twin(state);
+	s = open_twin(dir, boot_one, 79);
+	append(s, 1, 10);
+	spool_close(s);
+	nftw(twin_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	s = open_spool(boot_one, 1 << 20);
+	assert_int_equal(spool_set_life(s, 80), -ESTALE);
+	assert_int_equal(spool_set_life(s, 79), 0);
+	spool_close(s);
+}
+
+static void test_twin_of_another_boot_or_user(void **state)
+{
+	char path[120];
+	struct spool *s = open_twin(dir, boot_one, 77);
+
+	append(s, 2, 40);
+	spool_close(s);
+	teardown(state);
+	s = open_twin(dir, boot_two, 77);
+	assert_false(spool_is_continued(s));
+	append(s, 2, 40);
+	spool_close(s);
+	if (geteuid() != 0)
+		return;
+	teardown(state);
+	snprintf(path, sizeof(path), "%s/incarnation", twin_dir);
+	assert_int_equal(chown(path, 12345, (gid_t)-1), 0);
+	s = open_twin(dir, boot_two, 77);
+	assert_false(spool_is_continued(s));
+	spool_close(s);
+}
+
+static void test_bad_file_with_twin_continues(void **state)
+{
+	struct spool *s = open_twin(dir, boot_one, 77);
+	char path[512];
+	int fd;
+
+	(void)state;
+	append(s, 3, 40);
+	spool_close(s);
+	frame_file(path, true);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "garbage", 7, 20), 7);
+	close(fd);
+	s = open_twin(dir, boot_one, 77);
+	assert_true(spool_is_continued(s));
+	assert_int_equal(spool_next_sequence(s), 4);
+	append(s, 1, 40);
+	spool_close(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -614,6 +754,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test_setup_teardown(test_many_restarts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wiped_directory_continues, setup_twin,
+						teardown_twin),
+		cmocka_unit_test_setup_teardown(test_new_life_is_new_incarnation, setup_twin,
+						teardown_twin),
+		cmocka_unit_test_setup_teardown(test_twin_of_another_boot_or_user, setup_twin,
+						teardown_twin),
+		cmocka_unit_test_setup_teardown(test_bad_file_with_twin_continues, setup_twin,
+						teardown_twin),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
