@@ -106,7 +106,8 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 		if (is_new && !probe_is_adopted(k->probes))
 			gateways_each_connection(a.pid, f, seed_connection, k->probes);
 	}
-	attach_gc(k, w, index, f);
+	if (!f->is_remembered)
+		attach_gc(k, w, index, f);
 }
 
 static void watch_found(struct keeper *k, const struct gateway_found *f)

@@ -3,6 +3,7 @@
 #include "probe/gateways.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/process.h"
 #include "base/str.h"
 #include "probe/sockets.h"
@@ -38,7 +39,23 @@ struct candidate {
 	int root; /* index of the topmost candidate above it */
 };
 
+/* What was found of an instance. Reading the sockets of a namespace costs milliseconds, so it is
+ * not done again while master and members stay the same. */
+struct remembered {
+	struct gateway_found *found; /* NULL: free */
+	bool is_wanted, is_seen;
+	uint64_t members; /* hash of the process ids */
+	uint64_t looked_ns;
+	unsigned int looks; /* with these members */
+};
+
+/* Titles and listeners of new processes settle within a few scans. */
+#define LOOKS_SURE       3
+#define LOOK_AGAIN_NS    (60 * NS_PER_S)
+#define LOOK_UNWANTED_NS (10 * NS_PER_S) /* it may begin to listen late */
+
 struct gateways {
+	struct remembered remembered[MATCHERS_MAX];
 	struct matcher matchers[MATCHERS_MAX];
 	size_t matcher_count;
 	struct candidate *candidates;
@@ -93,8 +110,11 @@ int gateways_open(const struct config_list *matchers, struct gateways **ret, str
 
 struct gateways *gateways_close(struct gateways *g)
 {
-	if (g)
-		free(g->candidates);
+	if (!g)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(g->remembered); i++)
+		free(g->remembered[i].found);
+	free(g->candidates);
 	free(g);
 	return NULL;
 }
@@ -281,11 +301,86 @@ static bool is_wanted(const struct gateways *g, int root, const struct gateway_f
 	return false;
 }
 
+/* FNV-1a over the members, in the order of /proc, which is that of their numbers. */
+static uint64_t hash_members(const struct gateways *g, int root)
+{
+	uint64_t hash = 14695981039346656037ULL;
+
+	for (size_t i = 0; i < g->candidate_count; i++) {
+		if (g->candidates[i].root != root)
+			continue;
+		hash = (hash ^ (uint64_t)g->candidates[i].pid) * 1099511628211ULL;
+	}
+	return hash;
+}
+
+static struct remembered *remember(struct gateways *g, pid_t master, uint64_t start)
+{
+	struct remembered *vacant = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(g->remembered); i++) {
+		struct remembered *m = &g->remembered[i];
+
+		if (!m->found && !vacant)
+			vacant = m;
+		else if (m->found && m->found->master == master && m->found->master_start == start)
+			return m;
+	}
+	if (!vacant)
+		return NULL;
+	*vacant = (struct remembered){.found = calloc(1, sizeof(*vacant->found))};
+	return vacant->found ? vacant : NULL;
+}
+
+/* Fills *f from memory where nothing changed, else by looking. False: not a gateway of ours. */
+static bool look(struct gateways *g, int root, uint64_t now, struct gateway_found *f)
+{
+	pid_t master = g->candidates[root].pid;
+	uint64_t start, members = hash_members(g, root);
+	struct remembered *m;
+
+	if (process_start_time(master, &start) < 0)
+		return false;
+	m = remember(g, master, start);
+	if (m && m->members == members && m->looks >= LOOKS_SURE &&
+	    now - m->looked_ns < (m->is_wanted ? LOOK_AGAIN_NS : LOOK_UNWANTED_NS)) {
+		m->is_seen = true;
+		*f = *m->found;
+		return m->is_wanted;
+	}
+	if (fill_found(g, root, f) < 0)
+		return false;
+	if (!m)
+		return is_wanted(g, root, f);
+	m->looks = m->members == members ? m->looks + 1 : 1;
+	m->members = members;
+	m->looked_ns = now;
+	m->is_seen = true;
+	m->is_wanted = is_wanted(g, root, f);
+	*m->found = *f;
+	m->found->is_remembered = true;
+	return m->is_wanted;
+}
+
+static void forget_unseen(struct gateways *g)
+{
+	for (size_t i = 0; i < ARRAY_LEN(g->remembered); i++) {
+		struct remembered *m = &g->remembered[i];
+
+		if (m->found && !m->is_seen) {
+			free(m->found);
+			*m = (struct remembered){0};
+		}
+		m->is_seen = false;
+	}
+}
+
 int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int max,
 		  uint64_t *ret_refused)
 {
 	_cleanup_dir_ DIR *dir = opendir("/proc");
 	const struct dirent *entry;
+	uint64_t now = clock_mono_ns();
 	unsigned int n = 0;
 
 	if (!dir)
@@ -299,13 +394,12 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 	for (size_t i = 0; i < g->candidate_count; i++) {
 		if (g->candidates[i].root != (int)i)
 			continue;
-		if (n == max) {
+		if (n == max)
 			(*ret_refused)++;
-			continue;
-		}
-		if (fill_found(g, (int)i, &ret[n]) >= 0 && is_wanted(g, (int)i, &ret[n]))
+		else if (look(g, (int)i, now, &ret[n]))
 			n++;
 	}
+	forget_unseen(g);
 	return (int)n;
 }
 

@@ -33,6 +33,7 @@ struct gateway_found {
 	unsigned int port_count;
 	uint16_t ports[GATEWAY_PORTS];
 	bool has_unix_listener;
+	bool is_remembered; /* nothing changed since the last scan: not looked at again */
 };
 
 struct gateways;
