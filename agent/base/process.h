@@ -30,6 +30,15 @@ struct process_spec {
 
 #define PROCESS_ID_BASE 61700 /* fallback ids: inside systemd's range for dynamic users */
 
+/* 1 in a build with a sanitizer, whose run time may trace the process, read /proc and map much. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PROCESS_IS_SANITIZED 1
+#elif defined(__clang__)
+#define PROCESS_IS_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define PROCESS_IS_SANITIZED 0
+#endif
+
 #define PROCESS_CAP(cap) (1ULL << (cap))
 
 /* Resolves a user or group; falls back to the number. *ret_known says which. */

@@ -76,11 +76,12 @@ bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 /* The keeper maps much: the limit counts from what is there. A sanitizer maps terabytes. */
 static void limit_memory(void)
 {
-#ifndef __SANITIZE_ADDRESS__
 	unsigned long long pages = 0;
 	struct rlimit limit;
 	char text[128];
 
+	if (PROCESS_IS_SANITIZED)
+		return;
 	if (str_read_file("/proc/self/statm", text, sizeof(text)) < 0)
 		return;
 	if (sscanf(text, "%llu", &pages) != 1)
@@ -88,7 +89,6 @@ static void limit_memory(void)
 	limit.rlim_cur = limit.rlim_max =
 		pages * (unsigned long long)sysconf(_SC_PAGESIZE) + FINDER_MEMORY;
 	setrlimit(RLIMIT_AS, &limit);
-#endif
 }
 
 /* Not process_confine(): the keeper may not change ids (no CAP_SETUID), and need not: without a
@@ -117,7 +117,8 @@ __attribute__((noreturn)) static void child_main(int fd, int out)
 	int r, i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (i = 0; i <= 2; i++) {
+	/* A sanitizer's report wants stderr. */
+	for (i = 0; i <= 2 - PROCESS_IS_SANITIZED; i++) {
 		if (i != fd && i != out)
 			close(i);
 	}
