@@ -29,8 +29,12 @@ is() { # is GOT WANTED NAME
 skip_all() { echo "1..0 # SKIP $1"; exit 0; }
 note() { echo "# $*"; }
 tap_end() {
-	echo "1..$tap_count"
 	world_end
+	[ -z "$sanitizer_reports" ] || {
+		ok 1 'no sanitizer reports anything'
+		printf '# %s\n' "${sanitizer_reports//$'\n'/$'\n# '}"
+	}
+	echo "1..$tap_count"
 	[ $tap_failed = 0 ]
 	exit
 }
@@ -47,6 +51,7 @@ wait_for() { # wait_for SECONDS COMMAND...
 pause() { read -rt "$1" <> <(:) || true; }
 
 # ---- the world ----
+sanitizer_reports='' # what a build with SANITIZE= wrote into the logs
 world_pids=() agent_pid='' aggregator_pid='' nginx_pid=''
 
 # A port nobody listens on: from a range by process id, so that tests may run side by side.
@@ -128,6 +133,9 @@ world_end() {
 	for pid in "${world_pids[@]}"; do kill "$pid" 2>/dev/null; done
 	[ -n "$nginx_pid" ] && { wait_for 5 gone "$nginx_pid" || kill -TERM "$nginx_pid" 2>/dev/null; }
 	[ -n "${agent_id:-}" ] && "$tidegate" agent --detach --config "$world/agent.yaml" 2>/dev/null
+	sanitizer_reports=$(grep -hE -A 30 \
+		'(Address|Leak|Thread)Sanitizer:|runtime error:|LeakSanitizer has' \
+		"$world"/*.log 2>/dev/null | head -100)
 	if [ -n "${KEEP_WORLD:-}" ]; then
 		echo "# kept: $world" >&2
 	else
