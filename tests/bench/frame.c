@@ -197,7 +197,7 @@ static void print(const char *name, double value, const char *unit, double budge
 		       name, value, unit, budget, value <= budget ? "true" : "false");
 	else
 		printf("{\"name\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"peer\":null,"
-		       "\"ratio\":null,\"budget\":null,\holds\":null}\n",
+		       "\"ratio\":null,\"budget\":null,\"holds\":null}\n",
 		       name, value, unit);
 }
 

@@ -54,9 +54,10 @@ pause() { read -rt "$1" <> <(:) || true; }
 sanitizer_reports='' # what a build with SANITIZE= wrote into the logs
 world_pids=() agent_pid='' aggregator_pid='' nginx_pid=''
 
-# A port nobody listens on: from a range by process id, so that tests may run side by side.
+# A port nobody listens on: from a range by process id, so that tests may run side by side, and below
+# those that the kernel gives to clients.
 port_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-next_port=$((20000 + ($$ * 16) % 30000))
+next_port=$((10000 + ($$ * 16) % 22000))
 new_port() { # sets $port; not in a subshell, or the counter would be lost
 	next_port=$((next_port + 1))
 	until port_free $next_port; do next_port=$((next_port + 1)); done
