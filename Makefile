@@ -23,6 +23,8 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes 
 	-Wcast-qual -Wundef -Wvla -Wformat=2 -Wno-format-zero-length -Wimplicit-fallthrough -fno-common
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection)
 SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+# Fences order what other processes and the kernel read: no thread's business, and gcc warns of them.
+SANFLAGS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan -Wno-unknown-warning-option)
 PKGS := libbpf libuv libmicrohttpd jansson libcyaml yaml-0.1 libprotobuf-c nanomsg libzstd \
 	capstone libcap libseccomp lua5.4
 PKG_CFLAGS = $(shell pkg-config --cflags-only-I $(PKGS) | sed 's/-I/-isystem /g')
