@@ -309,6 +309,18 @@ static const char *text(const char *s)
 	return s ? s : "";
 }
 
+/* Keys and values in turn; the first m->shared are those of the definition before. */
+static const char *label_text(const Tidegate__SeriesDef *m, const struct frame_definition *before,
+			      unsigned int i)
+{
+	const struct segment_label *label;
+
+	if (i >= m->shared)
+		return text(m->labels[i - m->shared]);
+	label = &before->labels[i / 2];
+	return text(i % 2 ? label->value : label->key);
+}
+
 static int read_definition(struct frame_definition *def, const struct frame_definition *before,
 			   const Tidegate__SeriesDef *m, struct err *e)
 {
@@ -334,24 +346,20 @@ static int read_definition(struct frame_definition *def, const struct frame_defi
 		.scope = m->scope,
 		.label_count = (unsigned int)(n / 2),
 	};
-	for (size_t i = 0; i < n; i++) {
-		const char *s = i >= m->shared ? text(m->labels[i - m->shared])
-				: i % 2        ? before->labels[i / 2].value
-					       : before->labels[i / 2].key;
-
-		if (i % 2)
-			def->labels[i / 2].value = s;
-		else
-			def->labels[i / 2].key = s;
-	}
 	if (!frame_name_is_valid(def->metric, FRAME_NAME_MAX) ||
 	    !frame_text_fits(def->unit, FRAME_UNIT_MAX) ||
 	    !frame_text_fits(def->help, FRAME_HELP_MAX))
 		return damaged(e, "name of a definition");
-	for (unsigned int i = 0; i < def->label_count; i++)
-		if (!frame_name_is_valid(def->labels[i].key, FRAME_NAME_MAX) ||
-		    !frame_text_fits(def->labels[i].value, FRAME_LABEL_MAX))
+	for (unsigned int i = 0; i < def->label_count; i++) {
+		const char *key = label_text(m, before, 2 * i);
+		const char *value = label_text(m, before, 2 * i + 1);
+
+		if (!frame_name_is_valid(key, FRAME_NAME_MAX) ||
+		    !frame_text_fits(value, FRAME_LABEL_MAX))
 			return damaged(e, "label of a definition");
+		def->labels[i].key = key;
+		def->labels[i].value = value;
+	}
 	return 0;
 }
 

@@ -17,7 +17,8 @@ bool frame_gauge_is_whole(double v)
 		return false;
 	n = (int64_t)v;
 	back = (double)n;
-	return memcmp(&back, &v, sizeof(v)) == 0; /* -0.0 is none */
+	/* Bit by bit: -0.0 is none. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
+	return memcmp(&back, &v, sizeof(v)) == 0;
 }
 
 static uint64_t zigzag(int64_t v)

@@ -474,7 +474,7 @@ static uint64_t file_drop(struct spool *s)
 
 static int file_create(struct spool *s, uint64_t first_sequence)
 {
-	struct spool_file *f = &s->files[s->file_count];
+	struct spool_file *f;
 	char name[32];
 	int r;
 

@@ -16,14 +16,21 @@
 
 #define NUMBER_MAX 86400.0
 
+/* luaL_error never comes back, but its declaration does not say so. */
+__attribute__((noreturn)) static void refuse(lua_State *L, const char *why)
+{
+	luaL_error(L, "%s", why);
+	__builtin_unreachable();
+}
+
 static struct host_run *run_of(lua_State *L)
 {
 	struct script_host *h = host_of(L);
 
 	if (!h->active)
-		luaL_error(L, "only inside of a hook, not while its file is loaded");
+		refuse(L, "only inside of a hook, not while its file is loaded");
 	if (h->active->co != L)
-		luaL_error(L, "only from the hook itself, not from a coroutine of its own");
+		refuse(L, "only from the hook itself, not from a coroutine of its own");
 	return h->active;
 }
 

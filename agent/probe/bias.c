@@ -161,7 +161,7 @@ int bias_measure(enum uprobe_how how, int enter_fd, int exit_fd, int calibration
 
 	if (!entry.offset || !exit_place.offset)
 		return err_set(e, -ENOTSUP, "no calibration on this machine's architecture");
-	c = malloc(sizeof(*c));
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "no memory for the calibration");
 	self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
