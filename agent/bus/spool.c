@@ -225,13 +225,40 @@ static void twin_forget(struct spool *s)
 	s->twin_dir_fd = -1;
 }
 
+/* 1 when there is one, 0 when it was made. Another user's file is not ours, and never followed. */
+static int twin_open(struct spool *s, const char *dir, struct spool_identity *ret)
+{
+	struct spool_identity found;
+	struct stat st;
+	int r;
+
+	s->twin_dir = dir;
+	if (!dir)
+		return -ENOENT;
+	s->twin_dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->twin_dir_fd < 0)
+		return -errno;
+	r = spool_slots_open(&s->twin_slots, s->twin_dir_fd, TWIN_NAME, IDENTITY_MAGIC,
+			     sizeof(found), &found);
+	if (r >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || st.st_uid != geteuid()))
+		r = -EPERM;
+	if (r < 0)
+		twin_forget(s);
+	if (r == 1 && ret)
+		*ret = found;
+	return r;
+}
+
 static void twin_save(struct spool *s)
 {
 	struct spool_identity twin = s->identity;
+	struct stat st;
 
-	if (s->twin_dir_fd < 0)
-		return;
 	twin.reserved_sequence = s->next_sequence;
+	if (s->twin_dir_fd >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || !st.st_nlink))
+		twin_forget(s); /* somebody removed it, perhaps with its directory */
+	if (s->twin_dir_fd < 0 && twin_open(s, s->twin_dir, NULL) < 0)
+		return;
 	if (spool_slots_write(&s->twin_slots, &twin) < 0)
 		twin_forget(s);
 }
@@ -241,26 +268,6 @@ static void identity_save(struct spool *s)
 	if (s->dir_fd >= 0)
 		spool_slots_write(&s->identity_slots, &s->identity);
 	twin_save(s);
-}
-
-/* 1 when there is one. Another user's file is not ours, and never followed. */
-static int twin_open(struct spool *s, const char *dir, struct spool_identity *ret)
-{
-	struct stat st;
-	int r;
-
-	if (!dir)
-		return 0;
-	s->twin_dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->twin_dir_fd < 0)
-		return 0;
-	r = spool_slots_open(&s->twin_slots, s->twin_dir_fd, TWIN_NAME, IDENTITY_MAGIC,
-			     sizeof(*ret), ret);
-	if (r >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || st.st_uid != geteuid()))
-		r = -EPERM;
-	if (r < 0)
-		twin_forget(s);
-	return r == 1;
 }
 
 static bool identity_fits(const struct spool_identity *i, const uint8_t boot_id[16], uint64_t life)
@@ -274,7 +281,8 @@ static void identity_choose(struct spool *s, const struct spool_options *o,
 			    const uint8_t boot_id[16], bool has_own)
 {
 	struct spool_identity twin;
-	bool has_twin = twin_open(s, o->twin_dir, &twin) && identity_fits(&twin, boot_id, o->life);
+	bool has_twin =
+		twin_open(s, o->twin_dir, &twin) == 1 && identity_fits(&twin, boot_id, o->life);
 
 	has_own = has_own && identity_fits(&s->identity, boot_id, o->life);
 	s->is_continued = has_own || has_twin;

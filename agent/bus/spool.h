@@ -34,7 +34,7 @@ struct spool_options {
 	const char *dir;
 	uint64_t bytes, age_ns;
 	const uint8_t *boot_id; /* 16 bytes; NULL: this machine's */
-	const char *twin_dir;   /* on tmpfs; NULL: none */
+	const char *twin_dir;   /* on tmpfs; NULL: none; borrowed until close */
 	uint64_t life;          /* of host.seg; 0: there is none yet */
 };
 

@@ -37,6 +37,7 @@ struct spool {
 	struct spool_slots identity_slots;
 	struct spool_identity identity;
 	struct spool_slots twin_slots; /* the identity again, beside host.seg; exact sequences */
+	const char *twin_dir; /* borrowed from the options, NULL: none */
 	int twin_dir_fd;
 	bool is_continued, has_twin;
 	uint64_t next_sequence;

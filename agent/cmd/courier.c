@@ -258,6 +258,8 @@ static void tick(struct courier *c)
 	if (now - c->flush_ns >= FLUSH_INTERVAL_NS) {
 		c->flush_ns = now;
 		spool_flush(c->spool);
+		if (c->writer && segment_writer_keep(c->writer, NULL) > 0)
+			log_warning("courier", "app.seg was removed, it is there again", "%s", "");
 	}
 }
 
@@ -323,6 +325,8 @@ static void on_supervisor(void *data, int fd, unsigned int events)
 		if (c->link_watches[i])
 			on_link(c, c->ctx->links[i ? LINK_KEEPER_COURIER : LINK_STEWARD_COURIER],
 				LOOP_READ);
+	if (c->writer)
+		segment_writer_keep(c->writer, NULL);
 	tick(c);
 	c->end_ns = clock_mono_ns() + END_NS;
 	loop_set_timer(c->tick_timer, 1, 20);

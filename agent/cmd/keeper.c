@@ -142,6 +142,20 @@ static void write_own(struct keeper *k)
 				     (double)k->ctx->config->probe_sample);
 }
 
+/* A host.seg that somebody removed comes back as it was: nothing is lost, nothing begins anew. */
+static void keep_segment(struct keeper *k)
+{
+	struct err e = {0};
+	uint64_t swallowed;
+	int r = segment_writer_keep(k->segment, &e);
+
+	if (r > 0)
+		log_warning("keeper", "host.seg was removed, it is there again", "%s", "");
+	else if (r < 0 && log_allowed(&k->segment_limit, clock_mono_ns(), &swallowed))
+		log_error("keeper", "host.seg was removed and cannot be put back", "why=\"%s\"",
+			  e.text);
+}
+
 static void tick(struct keeper *k)
 {
 	static const char said[] = "{\"type\":\"tick\"}";
@@ -150,8 +164,10 @@ static void tick(struct keeper *k)
 
 	if (k->probes)
 		probe_heartbeat(k->probes, clock_mono_ns());
-	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS)
+	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS) {
+		keep_segment(k);
 		keeper_scan(k);
+	}
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
@@ -353,6 +369,7 @@ static void on_supervisor(void *data, int fd, unsigned int events)
 
 	(void)fd;
 	(void)events;
+	keep_segment(k);
 	tick(k);
 	loop_stop(k->loop);
 }
@@ -381,6 +398,7 @@ int keeper_run(struct daemon_context *ctx)
 	k->ctx = ctx;
 	k->interval_ns = ctx->config->agent_tick;
 	k->refused_limit.interval_ns = 600 * NS_PER_S;
+	k->segment_limit.interval_ns = 60 * NS_PER_S;
 	k->found = calloc(ctx->config->gateways_most, sizeof(k->found[0]));
 	if (k->found)
 		r = keeper_open(k, &e);

@@ -31,7 +31,7 @@ struct keeper {
 	uint64_t scanned_ns, interval_ns, interval_until_ns;
 	bool said_nothing_found, has_syscalls, has_requests, has_loop;
 	int state_series[16], bias_series, sample_series;
-	struct log_limit refused_limit;
+	struct log_limit refused_limit, segment_limit;
 };
 
 /* Record of an instance in host.seg. */

@@ -29,6 +29,7 @@
 #define BACKOFF_MOST_NS  (5 * NS_PER_S)
 #define HEALTHY_NS       (10 * NS_PER_S)
 #define STOP_NS          (5 * NS_PER_S)
+#define LOOK_NS          (2 * NS_PER_S) /* how often it looks whether runtime_dir is still there */
 #define ORPHANS_NS       (5 * NS_PER_S) /* that children of a killed supervisor get to end */
 
 struct child {
@@ -49,6 +50,8 @@ struct supervisor {
 	int links[LINK_COUNT][2];
 	struct daemon_counts *counts;
 	int signal_fd, lock_fd;
+	uint64_t look_at_ns;
+	bool is_dir_lost;
 	sigset_t signals, signals_before;
 	enum supervisor_state state;
 	uint64_t deadline_ns; /* of TERMINATING and STOPPING */
@@ -277,6 +280,17 @@ static void on_reload(struct supervisor *s)
 			  e.text);
 		return;
 	}
+	if (!str_equal(config->_runtime_dir, s->config->_runtime_dir)) {
+		log_error("supervisor", "reload refused, the old configuration stays",
+			  "why=\"runtime_dir was %s and is %s now; this needs a restart\"",
+			  s->config->_runtime_dir, config->_runtime_dir);
+		return;
+	}
+	if (s->plan->prepare(s->plan, config, &e) < 0) {
+		log_error("supervisor", "reload refused, the old configuration stays", "why=\"%s\"",
+			  e.text);
+		return;
+	}
 	config_free(s->config);
 	s->config = TAKE_PTR(config);
 	log_info("supervisor", "reloaded, every process restarts", "");
@@ -448,6 +462,40 @@ static int supervisor_open(struct supervisor *s, struct err *e)
 	return 0;
 }
 
+/* Somebody removed the runtime directory: it is made anew, and each process brings back what it
+ * holds there. */
+static void look_after_dir(struct supervisor *s, uint64_t now)
+{
+	struct err e = {0};
+	char path[512];
+	struct stat ours, there;
+	int old = s->lock_fd, r;
+
+	s->look_at_ns = now + LOOK_NS;
+	snprintf(path, sizeof(path), "%s/supervisor.pid", s->config->_runtime_dir);
+	if (fstat(old, &ours) == 0 && lstat(path, &there) == 0 && ours.st_ino == there.st_ino)
+		return;
+	r = s->plan->prepare(s->plan, s->config, &e);
+	if (r >= 0)
+		r = supervisor_lock(s, &e);
+	if (r < 0) {
+		if (!s->is_dir_lost)
+			log_error("supervisor", "the runtime directory was removed", "why=\"%s\"",
+				  e.text);
+		s->is_dir_lost = true;
+		if (s->lock_fd != old && s->lock_fd >= 0)
+			close(s->lock_fd);
+		s->lock_fd = old;
+		return;
+	}
+	close(old);
+	s->is_dir_lost = false;
+	log_warning("supervisor", "the runtime directory was removed, every process restarts",
+		    "path=%s", s->config->_runtime_dir);
+	for (size_t i = 0; i < s->plan->process_count; i++)
+		child_tell(&s->children[i]);
+}
+
 static bool any_child(const struct supervisor *s)
 {
 	for (size_t i = 0; i < s->plan->process_count; i++)
@@ -461,6 +509,11 @@ static int supervisor_due(struct supervisor *s)
 {
 	uint64_t now = clock_mono_ns(), next = UINT64_MAX;
 
+	if (s->state == STATE_RUNNING && s->lock_fd >= 0) {
+		if (now >= s->look_at_ns)
+			look_after_dir(s, now);
+		next = s->look_at_ns;
+	}
 	for (size_t i = 0; i < s->plan->process_count && s->state != STATE_STOPPING; i++) {
 		struct child *c = &s->children[i];
 

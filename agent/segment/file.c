@@ -183,6 +183,7 @@ static int file_continue(const struct segment_options *o, const struct segment_h
 				return r;
 			}
 			f->map = map;
+			f->inode = st.st_ino;
 			f->is_continued = true;
 			return 0;
 		}
@@ -192,8 +193,16 @@ static int file_continue(const struct segment_options *o, const struct segment_h
 	return -ESTALE;
 }
 
+static ino_t inode_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
+/* contents is the header, or (bytes == plan->total_bytes) the whole file. */
 static int file_create(const struct segment_options *o, const struct segment_header *plan,
-		       struct segment_file *f, struct err *e)
+		       const void *contents, size_t bytes, struct segment_file *f, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 	char temporary[PATH_MAX];
@@ -210,7 +219,7 @@ static int file_create(const struct segment_options *o, const struct segment_hea
 			       err_text(-errno));
 	r = file_map(o, plan->total_bytes, fd, &map, e);
 	if (map) {
-		memcpy(map, plan, sizeof(*plan));
+		memcpy(map, contents, bytes);
 		r = file_permit(o, fd, e);
 	}
 	if (r == 0 && rename(temporary, o->path) < 0)
@@ -222,6 +231,7 @@ static int file_create(const struct segment_options *o, const struct segment_hea
 		return r;
 	}
 	f->map = map;
+	f->inode = inode_of(fd);
 	return 0;
 }
 
@@ -271,12 +281,54 @@ int segment_file_open(const struct segment_options *o, const struct segment_head
 		return r;
 	r = file_continue(o, plan, &f, e);
 	if (r == -ENOENT || r == -ESTALE)
-		r = file_create(o, plan, &f, e);
+		r = file_create(o, plan, plan, sizeof(*plan), &f, e);
 	if (r < 0)
 		return r;
+	f.path = strdup(o->path);
+	if (!f.path) {
+		munmap(f.map, f.size);
+		return -ENOMEM;
+	}
+	f.group = o->group;
 	f.lock = TAKE_FD(lock);
 	*ret = f;
 	return 0;
+}
+
+/* The lock of a directory that was removed guards nothing, and the new directory has none. */
+static void lock_renew(struct segment_file *f)
+{
+	char name[PATH_MAX];
+	struct stat ours, there;
+	int lock;
+
+	snprintf(name, sizeof(name), "%s.lock", f->path);
+	if (fstat(f->lock, &ours) == 0 && lstat(name, &there) == 0 && ours.st_ino == there.st_ino)
+		return;
+	if (lock_take(f->path, &lock, NULL) < 0)
+		return;
+	close(f->lock);
+	f->lock = lock;
+}
+
+int segment_file_keep(struct segment_file *f, struct err *e)
+{
+	const struct segment_options o = {.path = f->path, .group = f->group};
+	const struct segment_header *h = f->map;
+	struct segment_file new = {.lock = -1};
+	struct stat st;
+	int r;
+
+	lock_renew(f);
+	if (lstat(f->path, &st) == 0 && st.st_ino == f->inode)
+		return 0;
+	r = file_create(&o, h, f->map, f->size, &new, e);
+	if (r < 0)
+		return r;
+	munmap(f->map, f->size);
+	f->map = new.map;
+	f->inode = new.inode;
+	return 1;
 }
 
 void segment_file_close(struct segment_file *f)
@@ -285,5 +337,6 @@ void segment_file_close(struct segment_file *f)
 		munmap(f->map, f->size);
 	if (f->lock >= 0)
 		close(f->lock);
+	free(f->path);
 	*f = (struct segment_file){.lock = -1};
 }

@@ -210,6 +210,28 @@ static uint32_t table_size(uint32_t least)
 	return n;
 }
 
+static void writer_point(struct segment_writer *w, const struct segment_header *layout)
+{
+	char *map = w->file.map;
+
+	w->h = w->file.map;
+	w->gateways = (void *)(map + layout->gateways_offset);
+	w->directory = (void *)(map + layout->directory_offset);
+	w->heap = map + layout->heap_offset;
+	w->cells = (void *)(map + layout->cells_offset);
+}
+
+int segment_writer_keep(struct segment_writer *w, struct err *e)
+{
+	int r;
+
+	CHECK(w->magic == WRITER_MAGIC && !w->is_ticking && !w->change_depth);
+	r = segment_file_keep(&w->file, e);
+	if (r > 0)
+		writer_point(w, w->file.map);
+	return r;
+}
+
 int segment_writer_open(const struct segment_options *options, struct segment_writer **ret,
 			bool *ret_continued, struct err *e)
 {
@@ -244,11 +266,7 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 	r = segment_file_open(options, &plan, &w->file, e);
 	if (r < 0)
 		return r;
-	w->h = w->file.map;
-	w->gateways = (void *)((char *)w->file.map + plan.gateways_offset);
-	w->directory = (void *)((char *)w->file.map + plan.directory_offset);
-	w->heap = (char *)w->file.map + plan.heap_offset;
-	w->cells = (void *)((char *)w->file.map + plan.cells_offset);
+	writer_point(w, &plan);
 	w->histograms_max = options->histograms;
 	/* The writer before us may have died in the middle of a change or a tick: every single store
 	 * was whole, so even numbers again are all that readers need. */

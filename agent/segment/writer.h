@@ -31,6 +31,10 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 			bool *ret_continued, struct err *e);
 struct segment_writer *segment_writer_close(struct segment_writer *w);
 
+/* Puts the file back, with all that it holds, if somebody removed it. 1 put back, 0 it was there.
+ * Pointers into the segment (header, gateway records) are new then. Not inside a tick or change. */
+int segment_writer_keep(struct segment_writer *w, struct err *e);
+
 /* Why open made a new file instead of continuing one ("" when it continued, or there was none). */
 const char *segment_writer_reason(const struct segment_writer *w);
 

@@ -511,6 +511,44 @@ static void test_readers_cannot_lock_out(void **state)
 	unlink(lock);
 }
 
+static void test_removed_file_comes_back(void **state)
+{
+	struct segment_writer *w = writer_open(false);
+	int i = series(w, &counter, "200");
+	uint64_t life = segment_writer_header(w)->life;
+	char lock[128];
+	struct segment_reader *r;
+
+	(void)state;
+	segment_writer_tick_begin(w);
+	segment_writer_counter(w, i, 41);
+	segment_writer_tick_end(w, 1, 1, 1);
+	assert_true(life != 0);
+	assert_int_equal(segment_writer_keep(w, NULL), 0);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	unlink(path);
+	unlink(lock);
+	assert_int_equal(segment_writer_keep(w, NULL), 1);
+	assert_int_equal(segment_writer_keep(w, NULL), 0);
+	assert_int_equal(access(lock, F_OK), 0);
+	/* It is the same segment, and goes on. */
+	segment_writer_tick_begin(w);
+	segment_writer_counter(w, i, 42);
+	segment_writer_tick_end(w, 2, 2, 1);
+	r = reader_open();
+	assert_int_equal(series_read(r, i).counter, 42);
+	assert_true(segment_reader_header(r)->life == life);
+	segment_reader_close(r);
+	segment_writer_close(w);
+	w = writer_open(true);
+	assert_true(segment_writer_header(w)->life == life);
+	segment_writer_close(w);
+	unlink(path);
+	w = writer_open(false);
+	assert_true(segment_writer_header(w)->life != life);
+	segment_writer_close(w);
+}
+
 static void test_limits(void **state)
 {
 	const char *many[SEGMENT_LABELS_MAX + 1][2];
@@ -715,6 +753,7 @@ int main(void)
 		cmocka_unit_test_setup(test_other_shape_and_foreign_files, setup),
 		cmocka_unit_test_setup(test_second_writer, setup),
 		cmocka_unit_test_setup(test_readers_cannot_lock_out, setup),
+		cmocka_unit_test_setup(test_removed_file_comes_back, setup),
 		cmocka_unit_test_setup(test_limits, setup),
 		cmocka_unit_test_setup(test_gateways, setup),
 		cmocka_unit_test_setup(test_reader_follows_the_path, setup),

@@ -717,6 +717,25 @@ static void test_twin_of_another_boot_or_user(void **state)
 	spool_close(s);
 }
 
+static void test_removed_twin_comes_back(void **state)
+{
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+	struct spool *s = open_twin(dir, boot_one, 77);
+
+	memcpy(incarnation, spool_incarnation(s), sizeof(incarnation));
+	append(s, 1, 40);
+	nftw(twin_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	append(s, 1, 40); /* nowhere to put it */
+	assert_int_equal(mkdir(twin_dir, 0700), 0);
+	append(s, 1, 40);
+	spool_close(s);
+	teardown(state);
+	s = open_twin(dir, boot_one, 77);
+	assert_memory_equal(spool_incarnation(s), incarnation, sizeof(incarnation));
+	assert_int_equal(spool_next_sequence(s), 4);
+	spool_close(s);
+}
+
 static void test_bad_file_with_twin_continues(void **state)
 {
 	struct spool *s = open_twin(dir, boot_one, 77);
@@ -759,6 +778,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_new_life_is_new_incarnation, setup_twin,
 						teardown_twin),
 		cmocka_unit_test_setup_teardown(test_twin_of_another_boot_or_user, setup_twin,
+						teardown_twin),
+		cmocka_unit_test_setup_teardown(test_removed_twin_comes_back, setup_twin,
 						teardown_twin),
 		cmocka_unit_test_setup_teardown(test_bad_file_with_twin_continues, setup_twin,
 						teardown_twin),
