@@ -153,7 +153,7 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 		s->loop_since_ns = 0;
 		s->enter_id = 0;
 		s->gc_since_ns = 0;
-		for (size_t k = 0; k < count; k++) {
+		for (size_t k = 0; keys && k < count; k++) {
 			if ((uint32_t)(keys[k] >> 32) != s->tgid ||
 			    bpf_map_lookup_elem(set->connections_fd, &keys[k], &c))
 				continue;
