@@ -46,7 +46,7 @@ static __always_inline void request_start(struct slot *s, struct connection *c, 
 GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 {
 	u32 i, method, code, class;
-	u64 start;
+	u64 start, cell;
 
 	if (!s || !c)
 		return 0;
@@ -62,8 +62,12 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	asm volatile("" : "+r"(class));
 	if (class >= HTTP_CLASSES)
 		return 0;
-	histogram_add(s->cells.request_ns[class], now - start);
-	histogram_add(s->cells.first_byte_ns[class], c->response_ns - start);
+	cell = histogram_cell(now - start);
+	s->cells.request_ns[class][cell]++;
+	/* Most answers are one write. */
+	if (c->response_ns != now)
+		cell = histogram_cell(c->response_ns - start);
+	s->cells.first_byte_ns[class][cell]++;
 	s->cells.requests_completed++;
 	if (method & PENDING_HEALTH)
 		s->cells.requests_health++;

@@ -65,7 +65,6 @@ static __always_inline void life_fork(u32 tid, u32 tgid)
 	s->gateway = parent->gateway;
 	s->role = tid == tgid ? ROLE_WORKER : ROLE_HELPER;
 	s->start_ns = bpf_ktime_get_ns();
-	s->sample_tick = tid;
 	s->state = SLOT_LIVE;
 	/* Without a lane it is never found; the agent sees no start of its thread and reclaims it. */
 	if (!lane_swap(tid, 0, index + 1)) {

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "http.bpf.h"
+#include "head.bpf.h"
 
 #define NEG_EPIPE      (-32)
 #define NEG_ECONNRESET (-104)
@@ -202,7 +202,7 @@ GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 		st->skip -= ret;
 		return 0;
 	}
-	if (scan_setup(s, class, ret))
+	if (scan_setup(s, class, ret) && !request_head(s, c))
 		walk_all(s, c, SIDE_REQUEST);
 	return 0;
 }
@@ -238,7 +238,7 @@ GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 			connection_off(s, c, s->scan.now_ns);
 		return 0;
 	}
-	if (scan_setup(s, class, ret))
+	if (scan_setup(s, class, ret) && !response_head(s, c))
 		walk_all(s, c, SIDE_RESPONSE);
 	return 0;
 }

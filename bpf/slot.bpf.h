@@ -46,6 +46,7 @@ const volatile u64 pidns_dev, pidns_ino; /* 0: the init namespace */
 const volatile u32 pidns_level;
 const volatile u64 hist_thresholds[512]; /* padded with INT64_MAX */
 const volatile u16 hist_starts[512];
+const volatile u8 log2_cells[64]; /* exponent of 2^e at 2^e * LOG2_FACTOR >> 58 */
 const volatile u8 errno_cells[256];
 const volatile struct offsets offsets;
 const volatile u8 syscall_ids[SYSCALL_NUMBERS]; /* enum syscall_id + 1 */
@@ -119,35 +120,38 @@ static __always_inline bool keeper_lives(u64 now_ns)
 	return 0;
 }
 
-/* Index of the histogram cell of a duration: integer log2 by shifts, a start, four compares
- * (proto/metrics.h; always < TYPES_HIST_CELLS). Without branches, which would multiply what the
- * verifier looks at: a borrow is the comparison. */
-static __always_inline u32 histogram_cell(u64 v)
+/* The verifier must see the limit of an index right before its use; compilers move it away. */
+#define BOUND(x, mask) asm volatile("%0 &= %1" : "+r"(x) : "i"(mask))
+
+/* Index of the histogram cell of a duration: integer log2, a start, four compares (proto/metrics.h;
+ * always < TYPES_HIST_CELLS). Without branches, which would multiply what the verifier looks at: a
+ * borrow is the comparison. */
+static __always_inline u64 histogram_cell(u64 v)
 {
-	u64 x, e, by, j;
+	u64 x, e, j;
 
 	v &= ~0ULL >> 1;
-	x = v | 1;
-	e = (0xffffffffULL - x) >> 63 << 5;
-	x >>= e;
-	by = (0xffffULL - x) >> 63 << 4;
-	x >>= by;
-	e += by;
-	by = (0xffULL - x) >> 63 << 3;
-	x >>= by;
-	e += by;
-	by = (0xfULL - x) >> 63 << 2;
-	x >>= by;
-	e += by;
-	by = (0x3ULL - x) >> 63 << 1;
-	x >>= by;
-	e += by + (x >> 1);
+	x = v | v >> 1;
+	x |= x >> 2;
+	x |= x >> 4;
+	x |= x >> 8;
+	x |= x >> 16;
+	x |= x >> 32;
+	x = (x ^ x >> 1) * LOG2_FACTOR >> 58;
+	BOUND(x, 63);
+	e = log2_cells[x];
 	/* The three bits after the highest one. */
-	j = hist_starts[(e << 3 | (v << 3 >> e & 7)) & 511] * (-v >> 63);
-	j += (hist_thresholds[j & 511] - v) >> 63;
-	j += (hist_thresholds[j & 511] - v) >> 63;
-	j += (hist_thresholds[j & 511] - v) >> 63;
-	j += (hist_thresholds[j & 511] - v) >> 63;
+	x = e << 3 | (v << 3 >> (e & 63) & 7);
+	BOUND(x, 511);
+	j = hist_starts[x] * (-v >> 63);
+	BOUND(j, 511);
+	j += (hist_thresholds[j] - v) >> 63;
+	BOUND(j, 511);
+	j += (hist_thresholds[j] - v) >> 63;
+	BOUND(j, 511);
+	j += (hist_thresholds[j] - v) >> 63;
+	BOUND(j, 511);
+	j += (hist_thresholds[j] - v) >> 63;
 	return j < TYPES_HIST_CELLS ? j : TYPES_HIST_CELLS - 1;
 }
 

@@ -9,36 +9,41 @@
 #include "request.bpf.h"
 
 const volatile u8 syscall_classes[32] = {
-#define X(name, number, class) [SYSCALL_##name + 1] = CLASS_##class,
+#define X(name, number, class, symbol) [SYSCALL_##name + 1] = CLASS_##class,
 	SYSCALL_ROWS(X)
 #undef X
 };
 
-/* args are in the slot. */
-static __always_inline void call_enter(struct slot *s, u32 id, u32 class)
+/* These are always looked at when they begin; of the others only those that are timed. */
+static __always_inline bool class_begins(u32 class)
 {
-	u64 now = 0;
-	u32 dice;
+	return class == CLASS_LOOP || class == CLASS_CLOSE;
+}
 
-	s->enter_id = id + 1;
-	/* Not every Nth: loops make the same calls in the same order. */
-	dice = s->sample_tick * 1664525u + 1013904223u;
-	s->sample_tick = dice;
-	if (((u64)dice * control.sample) >> 32 == 0 || class == CLASS_LOOP) {
+/* Not every Nth: loops make the same calls in the same order. */
+static __always_inline bool is_sampled(void)
+{
+	return ((u64)bpf_get_prandom_u32() * control.sample) >> 32 == 0;
+}
+
+static __always_inline void call_enter(struct slot *s, u32 id, u32 class, bool is_timed, u32 fd)
+{
+	u64 now;
+
+	s->enter_ns = 0;
+	if (is_timed || class == CLASS_LOOP) {
 		now = bpf_ktime_get_ns();
-		if (!keeper_lives(now)) {
-			s->enter_id = 0;
+		if (!keeper_lives(now))
 			return;
+		if (class == CLASS_LOOP)
+			loop_enter(s, now);
+		if (is_timed) {
+			s->enter_id = id + 1;
+			s->enter_ns = now;
 		}
 	}
-	if (class == CLASS_LOOP) {
-		loop_enter(s, now);
-		if (((u64)dice * control.sample) >> 32)
-			now = 0;
-	} else if (class == CLASS_CLOSE) {
-		connection_drop(s, (u32)s->args[0]);
-	}
-	s->enter_ns = now;
+	if (class == CLASS_CLOSE)
+		connection_drop(s, fd);
 }
 
 static __always_inline void call_count(struct slot *s, u32 id, s64 ret)
@@ -57,16 +62,19 @@ static __always_inline void call_count(struct slot *s, u32 id, s64 ret)
 		s->cells.syscall_errors[id][e]++;
 }
 
+/* args are in the slot. */
 static __always_inline void call_exit(struct slot *s, u32 id, u32 class, s64 ret)
 {
-	u64 now = 0;
+	u64 now = 0, since = s->enter_ns;
 
-	s->enter_id = 0;
 	call_count(s, id, ret);
-	if (s->enter_ns || class == CLASS_LOOP || class == CLASS_ACCEPT)
+	if (since || class == CLASS_LOOP || class == CLASS_ACCEPT)
 		now = bpf_ktime_get_ns();
-	if (s->enter_ns && id < SYSCALL_COUNT)
-		histogram_add(s->cells.syscall_ns[id], now - s->enter_ns);
+	if (since) {
+		s->enter_ns = 0;
+		if (s->enter_id == id + 1 && id < SYSCALL_COUNT)
+			histogram_add(s->cells.syscall_ns[id], now - since);
+	}
 	switch (class) {
 	case CLASS_LOOP:
 		loop_exit(s, now);
@@ -101,51 +109,39 @@ static __always_inline u32 id_of(u64 nr)
 	return nr < SYSCALL_NUMBERS ? syscall_ids[nr & (SYSCALL_NUMBERS - 1)] : 0;
 }
 
-/* ---- typed tracepoints ---- */
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(enter_tp_btf, struct pt_regs *regs, long nr)
+static __always_inline void args_keep(struct slot *s, const struct pt_regs *regs)
 {
-	u32 id = id_of(nr);
-	struct slot *s;
-
-	if (!id)
-		return 0;
-	s = slot_current();
-	if (!s)
-		return 0;
 	s->args[0] = regs->di;
 	s->args[1] = regs->si;
 	s->args[2] = regs->dx;
 	s->args[3] = regs->r10;
-	call_enter(s, id - 1, syscall_classes[id & 31]);
+}
+
+/* ---- typed tracepoints: registers still hold the arguments when a call returns ---- */
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter_tp_btf, struct pt_regs *regs, long nr)
+{
+	u32 id = id_of(nr), class;
+	struct slot *s;
+	bool is_timed;
+
+	if (!id)
+		return 0;
+	class = syscall_classes[id & 31];
+	is_timed = is_sampled();
+	if (!is_timed && !class_begins(class))
+		return 0;
+	s = slot_current();
+	if (s)
+		call_enter(s, id - 1, class, is_timed, (u32)regs->di);
 	return 0;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(exit_tp_btf, struct pt_regs *regs, long ret)
 {
-	struct slot *s;
-	u32 id;
-
-	if (!id_of(regs->orig_ax))
-		return 0;
-	s = slot_current();
-	if (!s)
-		return 0;
-	id = s->enter_id;
-	if (id)
-		call_exit(s, id - 1, syscall_classes[id & 31], ret);
-	return 0;
-}
-
-/* ---- raw tracepoints ---- */
-
-SEC("raw_tp/sys_enter")
-int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
-{
-	u32 id = id_of(nr);
-	u64 r[8] = {}; /* r10 r9 r8 ax cx dx si di */
+	u32 id = id_of(regs->orig_ax);
 	struct slot *s;
 
 	if (!id)
@@ -153,15 +149,35 @@ int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
 	s = slot_current();
 	if (!s)
 		return 0;
-	if (bpf_probe_read_kernel(r, sizeof(r), &regs->r10)) {
+	args_keep(s, regs);
+	call_exit(s, id - 1, syscall_classes[id & 31], ret);
+	return 0;
+}
+
+/* ---- raw tracepoints: the same, but registers must be copied ---- */
+
+SEC("raw_tp/sys_enter")
+int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
+{
+	u32 id = id_of(nr), class;
+	struct slot *s;
+	bool is_timed;
+	u64 fd = 0;
+
+	if (!id)
+		return 0;
+	class = syscall_classes[id & 31];
+	is_timed = is_sampled();
+	if (!is_timed && !class_begins(class))
+		return 0;
+	s = slot_current();
+	if (!s)
+		return 0;
+	if (class == CLASS_CLOSE && bpf_probe_read_kernel(&fd, sizeof(fd), &regs->di)) {
 		lost(LOST_MEMORY);
 		return 0;
 	}
-	s->args[0] = r[7];
-	s->args[1] = r[6];
-	s->args[2] = r[5];
-	s->args[3] = r[0];
-	call_enter(s, id - 1, syscall_classes[id & 31]);
+	call_enter(s, id - 1, class, is_timed, (u32)fd);
 	return 0;
 }
 
@@ -169,17 +185,27 @@ SEC("raw_tp/sys_exit")
 int BPF_PROG(exit_raw_tp, struct pt_regs *regs, long ret)
 {
 	struct slot *s = slot_current();
+	u64 r[9] = {}; /* r10 r9 r8 ax cx dx si di orig_ax */
 	u32 id;
 
 	if (!s)
 		return 0;
-	id = s->enter_id;
-	if (id)
-		call_exit(s, id - 1, syscall_classes[id & 31], ret);
+	if (bpf_probe_read_kernel(r, sizeof(r), &regs->r10)) {
+		lost(LOST_MEMORY);
+		return 0;
+	}
+	id = id_of(r[8]);
+	if (!id)
+		return 0;
+	s->args[0] = r[7];
+	s->args[1] = r[6];
+	s->args[2] = r[5];
+	s->args[3] = r[0];
+	call_exit(s, id - 1, syscall_classes[id & 31], ret);
 	return 0;
 }
 
-/* ---- tracepoints ---- */
+/* ---- tracepoints: arguments are there at entry only ---- */
 
 SEC("tracepoint/raw_syscalls/sys_enter")
 int enter_tracepoint(struct trace_event_raw_sys_enter *ctx)
@@ -196,52 +222,57 @@ int enter_tracepoint(struct trace_event_raw_sys_enter *ctx)
 	s->args[1] = ctx->args[1];
 	s->args[2] = ctx->args[2];
 	s->args[3] = ctx->args[3];
-	call_enter(s, id - 1, syscall_classes[id & 31]);
+	s->args_id = id;
+	call_enter(s, id - 1, syscall_classes[id & 31], is_sampled(), (u32)s->args[0]);
 	return 0;
 }
 
 SEC("tracepoint/raw_syscalls/sys_exit")
 int exit_tracepoint(struct trace_event_raw_sys_exit *ctx)
 {
+	u32 id = id_of(ctx->id), class;
 	struct slot *s;
-	u32 id;
 
-	if (!id_of(ctx->id))
+	if (!id)
 		return 0;
 	s = slot_current();
 	if (!s)
 		return 0;
-	id = s->enter_id;
-	if (id)
-		call_exit(s, id - 1, syscall_classes[id & 31], ctx->ret);
+	class = syscall_classes[id & 31];
+	/* Began before this thread was watched: nobody saw its arguments. */
+	if (s->args_id != id && class > CLASS_ACCEPT)
+		class = CLASS_PLAIN;
+	s->args_id = 0;
+	call_exit(s, id - 1, class, ctx->ret);
 	return 0;
 }
 
 /* ---- single calls: paid by their callers only ---- */
 
-#define X(name, number, class)                                            \
-	SEC("fentry/__x64_sys_" #name)                                    \
-	int BPF_PROG(fentry_##name, const struct pt_regs *regs)           \
-	{                                                                 \
-		struct slot *s = slot_current();                          \
-                                                                          \
-		if (!s)                                                   \
-			return 0;                                         \
-		s->args[0] = regs->di;                                    \
-		s->args[1] = regs->si;                                    \
-		s->args[2] = regs->dx;                                    \
-		s->args[3] = regs->r10;                                   \
-		call_enter(s, SYSCALL_##name, CLASS_##class);             \
-		return 0;                                                 \
-	}                                                                 \
-	SEC("fexit/__x64_sys_" #name)                                     \
-	int BPF_PROG(fexit_##name, const struct pt_regs *regs, long ret)  \
-	{                                                                 \
-		struct slot *s = slot_current();                          \
-                                                                          \
-		if (s && s->enter_id == SYSCALL_##name + 1)               \
-			call_exit(s, SYSCALL_##name, CLASS_##class, ret); \
-		return 0;                                                 \
+#define X(name, number, class, symbol)                                                         \
+	SEC("fentry/__x64_sys_" #symbol)                                                       \
+	int BPF_PROG(fentry_##name, const struct pt_regs *regs)                                \
+	{                                                                                      \
+		bool is_timed = is_sampled();                                                  \
+		struct slot *s;                                                                \
+                                                                                               \
+		if (!is_timed && !class_begins(CLASS_##class))                                 \
+			return 0;                                                              \
+		s = slot_current();                                                            \
+		if (s)                                                                         \
+			call_enter(s, SYSCALL_##name, CLASS_##class, is_timed, (u32)regs->di); \
+		return 0;                                                                      \
+	}                                                                                      \
+	SEC("fexit/__x64_sys_" #symbol)                                                        \
+	int BPF_PROG(fexit_##name, const struct pt_regs *regs, long ret)                       \
+	{                                                                                      \
+		struct slot *s = slot_current();                                               \
+                                                                                               \
+		if (!s)                                                                        \
+			return 0;                                                              \
+		args_keep(s, regs);                                                            \
+		call_exit(s, SYSCALL_##name, CLASS_##class, ret);                              \
+		return 0;                                                                      \
 	}
 SYSCALL_ROWS(X)
 #undef X

@@ -1,34 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Watched system calls: one row each. SYSCALL_ROW(name, number on x86-64, class); the class says
- * what is done beyond counting. And the errors that are told apart: ERRNO_ROW(name, number).
+ * Watched system calls: one row each. X(name, number on x86-64, class, the kernel's function without
+ * __x64_sys_); the class says what is done beyond counting. And the errors that are told apart:
+ * X(name, number).
  */
 #pragma once
 
-#define SYSCALL_ROWS(X)            \
-	X(read, 0, READ)           \
-	X(readv, 19, READV)        \
-	X(recvfrom, 45, READ)      \
-	X(recvmsg, 47, RECVMSG)    \
-	X(write, 1, WRITE)         \
-	X(writev, 20, WRITEV)      \
-	X(sendto, 44, WRITE)       \
-	X(sendmsg, 46, SENDMSG)    \
-	X(sendfile, 40, SENDFILE)  \
-	X(splice, 275, SPLICE)     \
-	X(accept, 43, ACCEPT)      \
-	X(accept4, 288, ACCEPT)    \
-	X(connect, 42, CONNECT)    \
-	X(close, 3, CLOSE)         \
-	X(epoll_wait, 232, LOOP)   \
-	X(epoll_pwait, 281, LOOP)  \
-	X(epoll_pwait2, 441, LOOP) \
-	X(openat, 257, PLAIN)
+#define SYSCALL_ROWS(X)                          \
+	X(read, 0, READ, read)                   \
+	X(readv, 19, READV, readv)               \
+	X(recvfrom, 45, READ, recvfrom)          \
+	X(recvmsg, 47, RECVMSG, recvmsg)         \
+	X(write, 1, WRITE, write)                \
+	X(writev, 20, WRITEV, writev)            \
+	X(sendto, 44, WRITE, sendto)             \
+	X(sendmsg, 46, SENDMSG, sendmsg)         \
+	X(sendfile, 40, SENDFILE, sendfile64)    \
+	X(splice, 275, SPLICE, splice)           \
+	X(accept, 43, ACCEPT, accept)            \
+	X(accept4, 288, ACCEPT, accept4)         \
+	X(connect, 42, CONNECT, connect)         \
+	X(close, 3, CLOSE, close)                \
+	X(epoll_wait, 232, LOOP, epoll_wait)     \
+	X(epoll_pwait, 281, LOOP, epoll_pwait)   \
+	X(epoll_pwait2, 441, LOOP, epoll_pwait2) \
+	X(openat, 257, PLAIN, openat)
 
 #define SYSCALL_NUMBERS 512 /* numbers from here on are not watched */
 
 enum syscall_id {
-#define X(name, number, class) SYSCALL_##name,
+#define X(name, ...) SYSCALL_##name,
 	SYSCALL_ROWS(X)
 #undef X
 		SYSCALL_COUNT

@@ -25,6 +25,9 @@ typedef int64_t s64;
 
 #define TYPES_HIST_CELLS 323 /* == HIST_CELLS, asserted in agent/probe */
 
+/* De Bruijn's sequence: any six neighbouring bits occur once. */
+#define LOG2_FACTOR 0x0218a392cd3d5dbfULL
+
 #define TID_BUCKETS 16384u
 #define TID_WAYS    4
 #define GATEWAYS    64u
@@ -103,7 +106,8 @@ struct scan {
 	u32 iov_at, iov_have;
 	u32 pos, len; /* in the window */
 	u32 line;     /* where the current line begins */
-	u32 reserved;
+	/* found in a whole head (head.bpf.h); 0: not there */
+	u32 second_line, length_at, agent_at, is_chunked, reserved;
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
 
@@ -124,8 +128,8 @@ struct slot {
 	u64 start_ns; /* CLOCK_MONOTONIC when it was taken */
 	/* the system call under way */
 	u64 enter_ns; /* 0: this one is not timed */
-	u32 enter_id; /* enum syscall_id + 1; 0: none */
-	u32 sample_tick;
+	u32 enter_id; /* enum syscall_id + 1 of the timed one */
+	u32 args_id;  /* whose arguments these are; tracepoints only */
 	u64 args[4];
 	/* event loop: since when the thread is outside epoll_wait; 0 while inside or unknown */
 	u64 loop_since_ns;

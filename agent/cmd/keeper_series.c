@@ -19,7 +19,7 @@ static const char *const class_names[HTTP_CLASSES] = {"1xx", "2xx", "3xx", "4xx"
 static const char *const phase_names[GC_PHASES] = {
 	[GC_STEP] = "step", [GC_TURN] = "turn", [GC_FULL] = "full", [GC_STW] = "stw"};
 static const char *const syscall_names[SYSCALL_COUNT] = {
-#define X(name, number, class) [SYSCALL_##name] = #name,
+#define X(name, ...) [SYSCALL_##name] = #name,
 	SYSCALL_ROWS(X)
 #undef X
 };

@@ -116,7 +116,7 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 #undef X
 	};
 	static const uint16_t numbers[SYSCALL_COUNT] = {
-#define X(name, number, class) [SYSCALL_##name] = number,
+#define X(name, number, ...) [SYSCALL_##name] = number,
 		SYSCALL_ROWS(X)
 #undef X
 	};
@@ -131,6 +131,8 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 		skel->rodata->hist_thresholds[i] = i < HIST_THRESHOLDS ? thresholds[i] : INT64_MAX;
 	for (size_t i = 0; i < HIST_STARTS; i++)
 		skel->rodata->hist_starts[i] = starts[i];
+	for (uint8_t i = 0; i < 64; i++)
+		skel->rodata->log2_cells[(1ULL << i) * LOG2_FACTOR >> 58] = i;
 	for (size_t i = 0; i < ARRAY_LEN(errnos); i++)
 		skel->rodata->errno_cells[i] = errnos[i];
 	for (unsigned int i = 0; i < SYSCALL_COUNT; i++)

@@ -151,7 +151,8 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 		if (!s || s->state != SLOT_LIVE)
 			continue;
 		s->loop_since_ns = 0;
-		s->enter_id = 0;
+		s->enter_ns = 0;
+		s->args_id = 0;
 		s->gc_since_ns = 0;
 		for (size_t k = 0; keys && k < count; k++) {
 			if ((uint32_t)(keys[k] >> 32) != s->tgid ||

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static const char *const syscall_names[SYSCALL_COUNT] = {
-#define X(name, number, class) #name,
+#define X(name, ...) #name,
 	SYSCALL_ROWS(X)
 #undef X
 };
@@ -201,7 +201,6 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 	s->gateway = gateway;
 	s->role = role;
 	s->start_ns = clock_mono_ns();
-	s->sample_tick = tid;
 	__atomic_store_n(&s->state, SLOT_LIVE, __ATOMIC_RELEASE);
 	set->is_used[index] = true;
 	if (!lane_swap(set->control, tid, 0, (uint16_t)(index + 1))) {

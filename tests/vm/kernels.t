@@ -17,7 +17,7 @@ ok() {
 for meta in linux-image-cloud-amd64 linux-image-6.12-cloud-amd64; do
 	log=$BUILD/vm/$meta.log
 	mkdir -p "$BUILD/vm"
-	"$here/boot" "$meta" "/bin/uname -r" "$BUILD/tests/bpf/count.t" \
+	"$here/boot" --with "$BUILD/tests/bpf/workload" "$meta" "/bin/uname -r" "$BUILD/tests/bpf/count.t" \
 		"$BUILD/tidegate doctor --json" >"$log" 2>&1
 	kernel=$(grep -aEm1 '^6\.[0-9]+\.' "$log" | tr -d '\r')
 	[ -n "$kernel" ]; ok $? "$meta boots: ${kernel:-no}"
