@@ -129,6 +129,7 @@ void lease_begin(struct lease *l, uint64_t now_ns, const struct lease_request *q
 	l->quiet_ns = q->quiet_ns;
 	lease_split(l, q->deadline_ns);
 	l->at_start = l->now = *numbers;
+	l->is_start_fresh = numbers->tick_ns >= now_ns;
 	enter(l, now_ns, LEASE_BEGIN);
 	lease_note(
 		l, now_ns,
@@ -143,10 +144,14 @@ void lease_observe(struct lease *l, uint64_t now_ns, const struct lease_numbers 
 	if (l->state == LEASE_IDLE || l->is_over)
 		return;
 	l->now = *n;
-	/* The numbers of the begin are up to a tick old; the first fresh ones know better. */
+	/* The numbers of the begin are up to a tick old; the first fresh ones know better. What was
+	 * lost in between stays lost. */
 	if (!l->is_start_fresh && n->tick_ns >= l->begin_ns) {
+		uint64_t lost = l->at_start.lost;
+
 		l->is_start_fresh = true;
-		l->at_start.in_flight = n->in_flight;
+		l->at_start = *n;
+		l->at_start.lost = lost;
 	}
 	if (n->is_gone && !l->is_gone) {
 		l->is_gone = true;

@@ -459,6 +459,27 @@ static void test_report(void **state)
 	json_decref(report);
 }
 
+/* The tick before the begin is old: what was in flight at the start is in the first one after. */
+static void test_start_is_fresh(void **state)
+{
+	struct world w;
+
+	(void)state;
+	begin(&w, 30 * S, 2 * S);
+	w.l.is_start_fresh = false; /* as with numbers of 900 ms ago */
+	w.n.started += 500;
+	w.n.completed += 480;
+	w.n.in_flight = 29;
+	w.n.lost = 1;
+	tick(&w);
+	assert_int_equal(w.l.at_start.in_flight, 29);
+	assert_int_equal(lease_arrived(&w.l), 0);
+	assert_int_equal(lease_lost(&w.l), 1);
+	w.n.in_flight = 3;
+	tick(&w);
+	assert_int_equal(w.l.at_start.in_flight, 29);
+}
+
 static void test_file(void **state)
 {
 	char dir[] = "/tmp/tidegate-lease-XXXXXX", path[64];
@@ -570,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_lost_counts_what_went_with_the_process),
 		cmocka_unit_test(test_steps_are_bounded),
 		cmocka_unit_test(test_report),
+		cmocka_unit_test(test_start_is_fresh),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_drivers),
 		cmocka_unit_test(test_target),
