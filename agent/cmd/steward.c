@@ -49,7 +49,16 @@ void steward_tell_event(struct steward *s, const char *kind, const struct lease 
 			    "json", lease_report(l, clock_mono_ns())));
 }
 
-/* State is repeated while it matters; its end a few times. */
+static bool is_held(const struct steward *s, const char *instance)
+{
+	for (unsigned int i = 0; i < LEASE_FILE_MOST; i++)
+		if (s->held[i].l && lease_is_held(s->held[i].l) &&
+		    str_equal(s->held[i].l->instance, instance))
+			return true;
+	return false;
+}
+
+/* State is repeated while it matters; its end a few times, unless a new drain began since. */
 void steward_repeat_state(struct steward *s)
 {
 	bool is_any = false;
@@ -59,6 +68,8 @@ void steward_repeat_state(struct steward *s)
 			steward_tell_draining(s, s->held[i].l->instance, true);
 			is_any = true;
 		}
+		if (s->released[i].repeats && is_held(s, s->released[i].instance))
+			s->released[i].repeats = 0;
 		if (s->released[i].repeats) {
 			s->released[i].repeats--;
 			steward_tell_draining(s, s->released[i].instance, false);

@@ -35,8 +35,8 @@ struct matcher {
 struct candidate {
 	pid_t pid, parent;
 	const struct known_gateway *known;
-	const struct matcher *matcher;
-	int root; /* index of the topmost candidate above it */
+	bool is_matched; /* by a matcher's executable */
+	int root;        /* index of the topmost candidate above it */
 };
 
 /* What was found of an instance. Reading the sockets of a namespace costs milliseconds, so it is
@@ -169,10 +169,10 @@ static void consider(struct gateways *g, pid_t pid)
 	base = strrchr(exe, '/');
 	base = base ? base + 1 : exe;
 	c.known = find_known(base);
-	for (size_t i = 0; i < g->matcher_count && !c.matcher; i++)
-		if (str_equal(g->matchers[i].exe, g->matchers[i].exe[0] == '/' ? exe : base))
-			c.matcher = &g->matchers[i];
-	if (g->matcher_count ? !c.matcher : !c.known)
+	for (size_t i = 0; i < g->matcher_count && !c.is_matched; i++)
+		c.is_matched =
+			str_equal(g->matchers[i].exe, g->matchers[i].exe[0] == '/' ? exe : base);
+	if (g->matcher_count ? !c.is_matched : !c.known)
 		return;
 	if (g->candidate_count == PROCESSES_MAX) {
 		g->candidates_refused++;
@@ -251,11 +251,36 @@ static enum slot_role role_of(const struct gateway_found *f, pid_t pid, bool is_
 	return str_starts(title, "nginx: worker process") ? ROLE_WORKER : ROLE_HELPER;
 }
 
+static bool has_port(const struct gateway_found *f, uint16_t port)
+{
+	for (unsigned int i = 0; i < f->port_count; i++)
+		if (f->ports[i] == port)
+			return true;
+	return false;
+}
+
+/* Executables may have several matchers, which their ports tell apart: the first that fits. */
+static const struct matcher *find_matcher(const struct gateways *g, const struct gateway_found *f)
+{
+	const char *base = strrchr(f->exe, '/');
+
+	base = base ? base + 1 : f->exe;
+	for (size_t i = 0; i < g->matcher_count; i++) {
+		const struct matcher *m = &g->matchers[i];
+
+		if (str_equal(m->exe, m->exe[0] == '/' ? f->exe : base) &&
+		    (m->port ? has_port(f, m->port) : f->port_count || f->has_unix_listener))
+			return m;
+	}
+	return NULL;
+}
+
 static int fill_found(const struct gateways *g, int root, struct gateway_found *f)
 {
 	const struct candidate *top = &g->candidates[root];
 	struct sockets sockets = {0};
 	struct listener_scan scan = {.sockets = &sockets, .found = f};
+	const struct matcher *matcher;
 	unsigned int members = 0;
 	int r;
 
@@ -267,9 +292,6 @@ static int fill_found(const struct gateways *g, int root, struct gateway_found *
 		r = sockets_read(top->pid, &sockets);
 	if (r < 0)
 		return r;
-	str_copy(f->name, sizeof(f->name),
-		 top->matcher ? top->matcher->name
-			      : (strrchr(f->exe, '/') ? strrchr(f->exe, '/') + 1 : f->exe));
 	if (top->known)
 		str_copy(f->driver, sizeof(f->driver), top->known->driver);
 	for (size_t i = 0; i < g->candidate_count; i++)
@@ -286,19 +308,17 @@ static int fill_found(const struct gateways *g, int root, struct gateway_found *
 			(struct gateway_process){.pid = pid, .role = role_of(f, pid, members == 1)};
 	}
 	sockets_fini(&sockets);
+	matcher = find_matcher(g, f);
+	str_copy(f->name, sizeof(f->name),
+		 matcher ? matcher->name
+			 : (strrchr(f->exe, '/') ? strrchr(f->exe, '/') + 1 : f->exe));
 	return 0;
 }
 
-static bool is_wanted(const struct gateways *g, int root, const struct gateway_found *f)
+static bool is_wanted(const struct gateways *g, const struct gateway_found *f)
 {
-	const struct matcher *m = g->candidates[root].matcher;
-
-	if (!m || !m->port)
-		return f->port_count || f->has_unix_listener;
-	for (unsigned int i = 0; i < f->port_count; i++)
-		if (f->ports[i] == m->port)
-			return true;
-	return false;
+	return g->matcher_count ? find_matcher(g, f) != NULL
+				: f->port_count || f->has_unix_listener;
 }
 
 /* FNV-1a over the members, in the order of /proc, which is that of their numbers. */
@@ -351,12 +371,12 @@ static bool look(struct gateways *g, int root, uint64_t now, struct gateway_foun
 	if (fill_found(g, root, f) < 0)
 		return false;
 	if (!m)
-		return is_wanted(g, root, f);
+		return is_wanted(g, f);
 	m->looks = m->members == members ? m->looks + 1 : 1;
 	m->members = members;
 	m->looked_ns = now;
 	m->is_seen = true;
-	m->is_wanted = is_wanted(g, root, f);
+	m->is_wanted = is_wanted(g, f);
 	*m->found = *f;
 	m->found->is_remembered = true;
 	return m->is_wanted;
