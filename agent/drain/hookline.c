@@ -32,7 +32,7 @@ struct hookline {
 	struct run runs[SCRIPT_RUNS_MAX];
 	uint64_t next_id;
 	uint32_t pid; /* 0: none has said hello */
-	uint64_t pid_start, heard_ns, pinged_ns;
+	uint64_t pid_start, heard_ns, pinged_ns, tick_ns;
 	unsigned int kills;
 	char packet[PACKET_MAX];
 };
@@ -265,6 +265,11 @@ void hookline_tick(struct hookline *h, uint64_t now_ns)
 {
 	bool is_busy = false;
 
+	/* Silence counts only while we run ourselves: who was stopped with us, or whose words still
+	 * wait to be read, has not been silent. */
+	if (now_ns > h->tick_ns + PING_NS)
+		h->heard_ns = now_ns;
+	h->tick_ns = now_ns;
 	for (unsigned int i = 0; i < SCRIPT_RUNS_MAX; i++) {
 		struct run *run = &h->runs[i];
 
