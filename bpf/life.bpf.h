@@ -108,14 +108,23 @@ static __always_inline u32 kernel_u32(u64 at)
 	return v;
 }
 
-/* Number of a task in the agent's namespace; 0: not there. */
+#define NAMESPACES 32 /* how deep pid namespaces nest: MAX_PID_NS_LEVEL */
+
+/* Number of a task in the agent's namespace, wherever that stands in the task's nest; 0: not there. */
 static __always_inline u32 ns_number(u64 task)
 {
 	u64 pid = kernel_pointer(task + offsets.task_thread_pid);
+	u32 level = kernel_u32(pid + offsets.pid_level);
+	u64 at = pid + offsets.pid_numbers;
 
-	if (kernel_u32(pid + offsets.pid_level) != pidns_level)
-		return 0;
-	return kernel_u32(pid + offsets.pid_numbers + (u64)pidns_level * offsets.upid_size);
+	for (u32 i = 0; i <= NAMESPACES && i <= level; i++) {
+		u64 ns = kernel_pointer(at + offsets.upid_ns);
+
+		if (kernel_u32(ns + offsets.ns_inum) == pidns_ino)
+			return kernel_u32(at + offsets.upid_number);
+		at += offsets.upid_size;
+	}
+	return 0;
 }
 
 static __always_inline void life_fork_ns(u64 child)

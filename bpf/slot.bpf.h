@@ -43,7 +43,6 @@ struct control control; /* .bss: addressed directly, no lookup */
 
 /* Known at load: the verifier removes what they rule out. */
 const volatile u64 pidns_dev, pidns_ino; /* 0: the init namespace */
-const volatile u32 pidns_level;
 const volatile u64 hist_thresholds[512]; /* padded with INT64_MAX */
 const volatile u16 hist_starts[512];
 const volatile u8 log2_cells[64]; /* exponent of 2^e at 2^e * LOG2_FACTOR >> 58 */

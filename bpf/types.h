@@ -202,7 +202,7 @@ struct connection {
 /* Offsets of kernel fields, from BTF; all 0 where there is none. */
 struct offsets {
 	u32 task_pid, task_tgid, task_leader, task_thread_pid, task_files;
-	u32 pid_level, pid_numbers, upid_size;
+	u32 pid_level, pid_numbers, upid_size, upid_number, upid_ns, ns_inum;
 	u32 files_fdt, fdt_fd, file_private, socket_sk;
 	u32 sock_family, sock_state, sock_shutdown;
 	u32 is_known;
@@ -235,7 +235,7 @@ struct control {
 	u32 threads;  /* slots there are */
 	u32 path_count, agent_count;
 	/* what is attached, for whoever adopts these maps: index of the rung + 1, 0: not */
-	u32 tier, fork_tier, links, reserved;
+	u32 tier, fork_tier, links, knows_kernel; /* offsets.is_known */
 	u64 path_seconds[4]; /* bit set of the second character of the health paths */
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];

@@ -323,7 +323,7 @@ int ladder_climb(struct probe_set *set, const struct probe_options *options, str
 
 void ladder_report_adopted(struct probe_set *set)
 {
-	report_counting(set, "", true);
+	report_counting(set, "", set->control->knows_kernel);
 	ladder_report(set, REPORT_FORK, set->has_fork ? PROBE_OK : PROBE_UNAVAILABLE,
 		      set->tier <= TIER_TP_BTF ? "tp_btf" : "raw_tp", "%s",
 		      set->has_fork ? "" : "not attached when these programs were loaded");

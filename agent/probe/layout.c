@@ -65,6 +65,8 @@ static void offsets_fill(struct offsets *o, const struct btf *btf)
 		{"task_struct", "files", &o->task_files},
 		{"pid", "level", &o->pid_level},
 		{"pid", "numbers", &o->pid_numbers},
+		{"upid", "nr", &o->upid_number},
+		{"upid", "ns", &o->upid_ns},
 		{"files_struct", "fdt", &o->files_fdt},
 		{"fdtable", "fd", &o->fdt_fd},
 		{"file", "private_data", &o->file_private},
@@ -73,7 +75,7 @@ static void offsets_fill(struct offsets *o, const struct btf *btf)
 		{"sock_common", "skc_state", &o->sock_state},
 		{"sock", "sk_shutdown", &o->sock_shutdown},
 	};
-	int64_t size;
+	int64_t size, ns, inum;
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		int64_t at = member_offset(btf, struct_of(btf, rows[i].type), rows[i].member, 0);
@@ -83,28 +85,13 @@ static void offsets_fill(struct offsets *o, const struct btf *btf)
 		*rows[i].to = (uint32_t)at;
 	}
 	size = btf__resolve_size(btf, (uint32_t)struct_of(btf, "upid"));
-	if (size <= 0)
+	ns = member_offset(btf, struct_of(btf, "pid_namespace"), "ns", 0);
+	inum = member_offset(btf, struct_of(btf, "ns_common"), "inum", 0);
+	if (size <= 0 || ns < 0 || inum < 0)
 		return;
 	o->upid_size = (uint32_t)size;
+	o->ns_inum = (uint32_t)(ns + inum);
 	o->is_known = 1;
-}
-
-/* Depth of this process's pid namespace: numbers in NSpid, from the init namespace as it is
- * seen. Inside a container the file shows only what lies below the mount's namespace, so that the
- * kernel's own count is read from the depth of /proc itself: level equals entries - 1 there. */
-static uint32_t namespace_level(void)
-{
-	char text[8192];
-	const char *p;
-	uint32_t n = 0;
-
-	if (str_read_file("/proc/self/status", text, sizeof(text)) < 0)
-		return 1;
-	p = strstr(text, "NSpid:");
-	for (p = p ? p + 6 : ""; *p && *p != '\n'; p++)
-		if (*p == '\t')
-			n++;
-	return n > 1 ? n - 1 : 1;
 }
 
 int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
@@ -140,7 +127,6 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 	if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != INIT_PID_NAMESPACE) {
 		skel->rodata->pidns_dev = st.st_dev;
 		skel->rodata->pidns_ino = st.st_ino;
-		skel->rodata->pidns_level = namespace_level();
 	}
 	*ret_has_btf = btf != NULL;
 	if (btf)

@@ -64,6 +64,7 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->control->tier = set->tier + 1;
 	set->control->fork_tier = set->has_fork;
 	set->control->links = (uint32_t)set->link_count;
+	set->control->knows_kernel = set->skel->rodata->offsets.is_known;
 	slots_init(set);
 	return 0;
 }

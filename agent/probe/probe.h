@@ -72,7 +72,8 @@ int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd);
 void probe_fold(struct probe_set *set, uint64_t now_mono_ns);
 
 /* Sums of a gateway since these maps began, retired threads included. cells is large: static or
- * heap. Stalls and syscalls still open are included in stall_ns as they stand now. */
+ * heap. The turn of the loop still under way is in loop_busy_ns as far as it has come; stall_ns
+ * holds ended turns only, system calls count when they return. */
 struct probe_now {
 	uint64_t in_flight, in_flight_max;
 	uint64_t
