@@ -11,59 +11,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
-#define IDENTITY_MAGIC    0x3249505345444954ULL /* "TIDESPI2" */
-#define TWIN_NAME         "incarnation"
 #define RESERVE_SEQUENCES 65536u
-#define RESERVE_IDS       256u
 #define FILE_BYTES_LEAST  (64u << 10)
 #define FILE_BYTES_MOST   (4u << 20)
 
 static void file_name(uint64_t number, char name[32])
 {
 	snprintf(name, 32, "%016" PRIx64 ".frames", number);
-}
-
-static int boot_id_read(uint8_t ret[16])
-{
-	char text[64];
-	unsigned int n = 0;
-	int r = str_read_file("/proc/sys/kernel/random/boot_id", text, sizeof(text));
-
-	if (r < 0)
-		return r;
-	for (const char *p = text; *p && n < 32; p++) {
-		int digit = *p >= '0' && *p <= '9'   ? *p - '0'
-			    : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10
-						     : -1;
-
-		if (digit < 0)
-			continue;
-		ret[n / 2] = (uint8_t)(n % 2 ? ret[n / 2] | digit : digit << 4);
-		n++;
-	}
-	return n == 32 ? 0 : -EINVAL;
-}
-
-static void random_fill(uint8_t id[16])
-{
-	while (getrandom(id, 16, 0) != 16)
-		; /* only a signal can interrupt it */
-}
-
-static void incarnation_begin(struct spool *s, const uint8_t boot_id[16])
-{
-	s->identity = (struct spool_identity){
-		.reserved_sequence = 1,
-		.next_id = 1,
-		.life = s->identity.life,
-	};
-	memcpy(s->identity.boot_id, boot_id, 16);
-	random_fill(s->identity.incarnation);
-	s->is_continued = false;
-	s->next_sequence = 1;
 }
 
 void spool_file_walk(struct spool *s, const struct spool_file *f,
@@ -212,110 +168,6 @@ static unsigned int files_list(int dir_fd, uint64_t numbers[SPOOL_FILES_MAX - 1]
 	return n;
 }
 
-/* ---- identity ---- */
-
-/* Without a twin a wiped spool begins a new incarnation; a twin that is behind would be worse. */
-static void twin_forget(struct spool *s)
-{
-	spool_slots_close(&s->twin_slots);
-	if (s->twin_dir_fd >= 0) {
-		unlinkat(s->twin_dir_fd, TWIN_NAME, 0);
-		close(s->twin_dir_fd);
-	}
-	s->twin_dir_fd = -1;
-}
-
-/* 1 when there is one, 0 when it was made. Another user's file is not ours, and never followed. */
-static int twin_open(struct spool *s, const char *dir, struct spool_identity *ret)
-{
-	struct spool_identity found;
-	struct stat st;
-	int r;
-
-	s->twin_dir = dir;
-	if (!dir)
-		return -ENOENT;
-	s->twin_dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->twin_dir_fd < 0)
-		return -errno;
-	r = spool_slots_open(&s->twin_slots, s->twin_dir_fd, TWIN_NAME, IDENTITY_MAGIC,
-			     sizeof(found), &found);
-	if (r >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || st.st_uid != geteuid()))
-		r = -EPERM;
-	if (r < 0)
-		twin_forget(s);
-	if (r == 1 && ret)
-		*ret = found;
-	return r;
-}
-
-static void twin_save(struct spool *s)
-{
-	struct spool_identity twin = s->identity;
-	struct stat st;
-
-	twin.reserved_sequence = s->next_sequence;
-	if (s->twin_dir_fd >= 0 && (fstat(s->twin_slots.fd, &st) < 0 || !st.st_nlink))
-		twin_forget(s); /* somebody removed it, perhaps with its directory */
-	if (s->twin_dir_fd < 0 && twin_open(s, s->twin_dir, NULL) < 0)
-		return;
-	if (spool_slots_write(&s->twin_slots, &twin) < 0)
-		twin_forget(s);
-}
-
-static void identity_save(struct spool *s)
-{
-	if (s->dir_fd >= 0)
-		spool_slots_write(&s->identity_slots, &s->identity);
-	twin_save(s);
-}
-
-static bool identity_fits(const struct spool_identity *i, const uint8_t boot_id[16], uint64_t life)
-{
-	return memcmp(i->boot_id, boot_id, 16) == 0 && (!life || !i->life || i->life == life);
-}
-
-/* Goes on in the incarnation that either place knows, or begins one. has_own: s->identity is what
- * the directory says. */
-static void identity_choose(struct spool *s, const struct spool_options *o,
-			    const uint8_t boot_id[16], bool has_own)
-{
-	struct spool_identity twin;
-	bool has_twin =
-		twin_open(s, o->twin_dir, &twin) == 1 && identity_fits(&twin, boot_id, o->life);
-
-	has_own = has_own && identity_fits(&s->identity, boot_id, o->life);
-	s->is_continued = has_own || has_twin;
-	if (has_twin) {
-		bool is_same = has_own && memcmp(s->identity.incarnation, twin.incarnation,
-						 sizeof(twin.incarnation)) == 0;
-		uint64_t reserved = is_same ? s->identity.reserved_sequence : 1;
-
-		s->has_twin = true;
-		s->next_sequence = twin.reserved_sequence;
-		if (is_same && s->identity.next_id > twin.next_id)
-			twin.next_id = s->identity.next_id;
-		s->identity = twin;
-		s->identity.reserved_sequence = reserved;
-	} else if (has_own) {
-		s->next_sequence = s->identity.reserved_sequence;
-	}
-	s->identity.life = o->life ? o->life : s->is_continued ? s->identity.life : 0;
-	if (!s->is_continued)
-		incarnation_begin(s, boot_id);
-}
-
-int spool_set_life(struct spool *s, uint64_t life)
-{
-	if (s->identity.life == life || !life)
-		return 0;
-	if (s->identity.life)
-		return -ESTALE;
-	s->identity.life = life;
-	identity_save(s);
-	return 0;
-}
-
 static int open_dir(struct spool *s, const struct spool_options *o, const uint8_t boot_id[16],
 		    struct err *e)
 {
@@ -329,11 +181,11 @@ static int open_dir(struct spool *s, const struct spool_options *o, const uint8_
 	s->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir_fd < 0)
 		return err_set(e, -errno, "spool: cannot open %s: %s", path, strerror(errno));
-	r = spool_slots_open(&s->identity_slots, s->dir_fd, "incarnation", IDENTITY_MAGIC,
+	r = spool_slots_open(&s->identity_slots, s->dir_fd, "incarnation", SPOOL_IDENTITY_MAGIC,
 			     sizeof(s->identity), &s->identity);
 	if (r < 0)
 		return err_set(e, r, "spool: cannot open %s/incarnation: %s", path, err_text(r));
-	identity_choose(s, o, boot_id, r == 1);
+	spool_identity_choose(s, o, boot_id, r == 1);
 	n = files_list(s->dir_fd, numbers);
 	for (unsigned int i = 0; i < n; i++)
 		file_adopt(s, numbers[i]);
@@ -341,11 +193,11 @@ static int open_dir(struct spool *s, const struct spool_options *o, const uint8_
 	/* A lost file may have held the highest sequence; and ids do not last for ever. */
 	if (s->is_continued &&
 	    ((s->stats.bad_files && !s->has_twin) || s->identity.next_id > FRAME_ID_MAX / 2))
-		incarnation_begin(s, boot_id);
+		spool_identity_begin(s, boot_id);
 	r = spool_slots_write(&s->identity_slots, &s->identity);
 	if (r < 0)
 		return err_set(e, r, "spool: cannot write %s/incarnation: %s", path, err_text(r));
-	twin_save(s);
+	spool_twin_save(s);
 	return 0;
 }
 
@@ -380,18 +232,15 @@ int spool_open(const struct spool_options *options, struct spool **ret, struct e
 		s->file_bytes = FILE_BYTES_MOST;
 	if (s->file_bytes < FILE_BYTES_LEAST)
 		s->file_bytes = FILE_BYTES_LEAST;
-	if (options->boot_id)
-		memcpy(boot_id, options->boot_id, sizeof(boot_id));
-	else if (boot_id_read(boot_id) < 0) /* unknown: never continue */
-		random_fill(boot_id);
+	spool_identity_boot(options, boot_id);
 	r = open_dir(s, options, boot_id, e);
 	if (r < 0) {
 		close_dir(s);
 		if (!s->next_sequence)
-			identity_choose(s, options, boot_id, false);
+			spool_identity_choose(s, options, boot_id, false);
 		else if (s->twin_dir_fd < 0) /* nobody would know what we give from here on */
-			incarnation_begin(s, boot_id);
-		twin_save(s);
+			spool_identity_begin(s, boot_id);
+		spool_twin_save(s);
 		s->stats.is_disk_failing = true;
 	}
 	*ret = s;
@@ -421,34 +270,6 @@ struct spool *spool_close(struct spool *s)
 	free(s->scratch);
 	free(s);
 	return NULL;
-}
-
-const uint8_t *spool_incarnation(const struct spool *s)
-{
-	return s->identity.incarnation;
-}
-
-uint64_t spool_next_sequence(const struct spool *s)
-{
-	return s->next_sequence;
-}
-
-bool spool_is_continued(const struct spool *s)
-{
-	return s->is_continued;
-}
-
-uint32_t spool_first_id(const struct spool *s)
-{
-	return s->identity.next_id;
-}
-
-void spool_reserve_ids(struct spool *s, uint32_t next_id)
-{
-	if (next_id <= s->identity.next_id)
-		return;
-	s->identity.next_id = next_id + RESERVE_IDS;
-	identity_save(s);
 }
 
 struct drop {
@@ -573,7 +394,7 @@ static int memory_append(struct spool *s, uint64_t time_ms, const uint8_t *data,
 	 * Written in place, which a full disk allows. */
 	if (s->next_sequence >= s->identity.reserved_sequence) {
 		s->identity.reserved_sequence = s->next_sequence + RESERVE_SEQUENCES;
-		identity_save(s);
+		spool_identity_save(s);
 	}
 	return 0;
 }
@@ -623,7 +444,7 @@ int spool_append(struct spool *s, uint64_t now_ms, const uint8_t *data, size_t s
 			return r;
 	}
 	s->next_sequence++;
-	twin_save(s); /* before anybody can send it */
+	spool_twin_save(s); /* before anybody can send it */
 	for (unsigned int i = 0; i < s->cursor_count; i++)
 		spool_cursor_appended(s->cursors[i], size);
 	return disk < 0 ? 1 : 0;

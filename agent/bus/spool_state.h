@@ -37,7 +37,7 @@ struct spool {
 	struct spool_slots identity_slots;
 	struct spool_identity identity;
 	struct spool_slots twin_slots; /* the identity again, beside host.seg; exact sequences */
-	const char *twin_dir; /* borrowed from the options, NULL: none */
+	const char *twin_dir;          /* borrowed from the options, NULL: none */
 	int twin_dir_fd;
 	bool is_continued, has_twin;
 	uint64_t next_sequence;
@@ -92,6 +92,20 @@ void spool_file_walk(struct spool *s, const struct spool_file *f,
 		     void (*fn)(void *data, const struct spool_file *f,
 				const struct spool_record_header *h),
 		     void *data, uint64_t *ret_damaged);
+
+/* -------- spool_identity.c, for spool.c -------- */
+
+#define SPOOL_IDENTITY_MAGIC 0x3249505345444954ULL /* "TIDESPI2" */
+
+/* What the options say, else the kernel's; random where it cannot be known. */
+void spool_identity_boot(const struct spool_options *options, uint8_t ret[16]);
+void spool_identity_begin(struct spool *s, const uint8_t boot_id[16]);
+/* Goes on in the incarnation that either place knows, or begins one. has_own: s->identity is what
+ * the directory says. */
+void spool_identity_choose(struct spool *s, const struct spool_options *o,
+			   const uint8_t boot_id[16], bool has_own);
+void spool_identity_save(struct spool *s);
+void spool_twin_save(struct spool *s);
 
 /* -------- spool_cursor.c, for spool.c -------- */
 
