@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "base/log.h"
+#include "cmd/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -30,7 +30,6 @@
 #define HEALTHY_NS       (10 * NS_PER_S)
 #define STOP_NS          (5 * NS_PER_S)
 #define LOOK_NS          (2 * NS_PER_S) /* how often it looks whether runtime_dir is still there */
-#define ORPHANS_NS       (5 * NS_PER_S) /* that children of a killed supervisor get to end */
 
 struct child {
 	const struct supervisor_process *process;
@@ -361,59 +360,6 @@ static int supervisor_config(struct supervisor *s)
 	return 0;
 }
 
-/* The pid in the lock file, 0 for none. */
-static pid_t lock_owner(int fd)
-{
-	char pid[32];
-	ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
-
-	pid[n > 0 ? n : 0] = '\0';
-	return atoi(pid);
-}
-
-/* Children of a supervisor that was killed end by themselves; they are waited for. */
-static int lock_take(int fd)
-{
-	uint64_t deadline = clock_mono_ns() + ORPHANS_NS;
-	bool said = false;
-
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		const struct timespec pause = {.tv_nsec = 20 * NS_PER_MS};
-		pid_t owner = lock_owner(fd);
-
-		if (errno == EINTR)
-			continue;
-		if (owner <= 0 || kill(owner, 0) == 0 || errno != ESRCH ||
-		    clock_mono_ns() >= deadline)
-			return -EBUSY;
-		if (!said)
-			log_info("supervisor", "waiting for processes of a killed supervisor",
-				 "pid=%d", (int)owner);
-		said = true;
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
-/* One daemon a runtime directory: the lock lives as long as we and our children do. */
-static int supervisor_lock(struct supervisor *s, struct err *e)
-{
-	char path[512], pid[32];
-	int n;
-
-	snprintf(path, sizeof(path), "%s/supervisor.pid", s->config->_runtime_dir);
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (s->lock_fd < 0)
-		return err_set(e, -errno, "cannot open %s: %s", path, err_text(errno));
-	if (lock_take(s->lock_fd) < 0)
-		return err_set(e, -EBUSY, "%s is in use by pid %d; stop it or set runtime_dir",
-			       s->config->_runtime_dir, (int)lock_owner(s->lock_fd));
-	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
-		return err_set(e, -errno, "cannot write %s: %s", path, err_text(errno));
-	return 0;
-}
-
 static int check_addresses(const struct supervisor *s, struct err *e)
 {
 	const char *addresses[8];
@@ -477,15 +423,12 @@ static void look_after_dir(struct supervisor *s, uint64_t now)
 		return;
 	r = s->plan->prepare(s->plan, s->config, &e);
 	if (r >= 0)
-		r = supervisor_lock(s, &e);
+		r = lock_open(s->config->_runtime_dir, &s->lock_fd, &e);
 	if (r < 0) {
 		if (!s->is_dir_lost)
 			log_error("supervisor", "the runtime directory was removed", "why=\"%s\"",
 				  e.text);
 		s->is_dir_lost = true;
-		if (s->lock_fd != old && s->lock_fd >= 0)
-			close(s->lock_fd);
-		s->lock_fd = old;
 		return;
 	}
 	close(old);
@@ -583,7 +526,7 @@ int supervisor_run(const struct supervisor_plan *plan)
 		return EXIT_USAGE;
 	r = plan->prepare(plan, s.config, &e);
 	if (r >= 0)
-		r = supervisor_lock(&s, &e);
+		r = lock_open(s.config->_runtime_dir, &s.lock_fd, &e);
 	if (r >= 0)
 		r = check_addresses(&s, &e);
 	if (r < 0 && plan->is_sidecar) {
