@@ -4,7 +4,8 @@
  * listening socket and all connections. Runs in the courier and in the aggregator's core.
  *
  * libmicrohttpd only ends connections that are silent; one that drips a byte now and then would
- * hold its place for ever, so each has a deadline here.
+ * hold its place for ever, so each has a deadline here. Where many wait for nothing, whoever has
+ * done so for longest makes room, so that a health check is answered.
  */
 #include "outlet/http.h"
 
@@ -23,10 +24,13 @@
 #define SERVER_MAGIC 0x48545053u
 #define BACKLOG      128
 #define SWEEP_MS     1000
+#define CROWDED      (HTTP_CONNECTIONS_MAX * 3 / 4)
 
 struct http_connection {
 	int fd; /* -1: free place */
 	uint64_t since_ns;
+	bool is_answered; /* the answer is on its way */
+	bool is_evicted;
 };
 
 struct http_server {
@@ -112,6 +116,16 @@ static void route(const struct http_server *s, const struct http_request *q, con
 		strbuf_printf(&r->body, "%s\n", s->routes[i].path);
 }
 
+static void mark_answered(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct http_connection *c = info ? info->socket_context : NULL;
+
+	if (c)
+		c->is_answered = true;
+}
+
 static enum MHD_Result on_request(void *data, struct MHD_Connection *connection, const char *path,
 				  const char *method, const char *version, const char *upload,
 				  size_t *upload_size, void **request_context)
@@ -141,10 +155,31 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 		r.status = 405;
 		strbuf_puts(&r.body, "only GET and HEAD: everything here is for reading\n");
 	}
+	mark_answered(connection);
 	return answer(connection, &r);
 }
 
 /* ---- connections and their deadlines ---- */
+
+static void make_room(struct http_server *s)
+{
+	struct http_connection *oldest = NULL;
+	unsigned int used = 0;
+
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+		struct http_connection *c = &s->connections[i];
+
+		if (c->fd < 0 || c->is_evicted)
+			continue;
+		used++;
+		if (!c->is_answered && (!oldest || c->since_ns < oldest->since_ns))
+			oldest = c;
+	}
+	if (used < CROWDED || !oldest)
+		return;
+	oldest->is_evicted = true;
+	shutdown(oldest->fd, SHUT_RDWR);
+}
 
 static void on_connection(void *data, struct MHD_Connection *connection, void **socket_context,
 			  enum MHD_ConnectionNotificationCode code)
@@ -158,12 +193,13 @@ static void on_connection(void *data, struct MHD_Connection *connection, void **
 			c->fd = -1;
 		return;
 	}
+	make_room(s);
 	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	for (size_t i = 0; info && i < HTTP_CONNECTIONS_MAX; i++) {
 		c = &s->connections[i];
 		if (c->fd >= 0)
 			continue;
-		*c = (struct http_connection){info->connect_fd, clock_mono_ns()};
+		*c = (struct http_connection){.fd = info->connect_fd, .since_ns = clock_mono_ns()};
 		*socket_context = c;
 		return;
 	}
@@ -179,8 +215,10 @@ static void on_completed(void *data, struct MHD_Connection *connection, void **r
 	(void)data;
 	(void)code;
 	*request_context = NULL;
-	if (c)
+	if (c) {
 		c->since_ns = clock_mono_ns();
+		c->is_answered = false;
+	}
 }
 
 /* Returns the milliseconds until the next deadline, 0 when there is no connection. */

@@ -284,13 +284,12 @@ static void test_keep_alive(void **state)
 	assert_non_null(strstr(second, "hi 2 "));
 }
 
-/* All places taken by clients that never finish a request: the next one is served all the same,
- * because each of them has a deadline, also one that keeps sending. */
+/* Clients that never finish a request: each of them has a deadline, also one that keeps sending. */
 static void test_slow_clients(void **state)
 {
 	_cleanup_(strbuf_fini) struct strbuf got;
 	uint64_t begin = clock_mono_ns(), end = begin + PATIENCE_MS * NS_PER_MS;
-	int fds[HTTP_CONNECTIONS_MAX];
+	int fds[HTTP_CONNECTIONS_MAX / 2];
 	struct pollfd dripping;
 
 	(void)state;
@@ -308,6 +307,27 @@ static void test_slow_clients(void **state)
 	assert_true(clock_mono_ns() - begin >= DEADLINE_MS * NS_PER_MS / 2);
 	ask("GET /hello HTTP/1.1\r\n" CLOSE, &got);
 	expect(&got, "HTTP/1.1 200 ");
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+}
+
+/* More of them than there are places: who comes next is served before any deadline. */
+static void test_crowd_of_slow_clients(void **state)
+{
+	_cleanup_(strbuf_fini) struct strbuf got;
+	int fds[2 * HTTP_CONNECTIONS_MAX];
+	uint64_t begin;
+
+	(void)state;
+	strbuf_init(&got, 1 << 20);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		fds[i] = dial();
+		say(fds[i], "GET /hel");
+	}
+	begin = clock_mono_ns();
+	ask("GET /hello HTTP/1.1\r\n" CLOSE, &got);
+	expect(&got, "HTTP/1.1 200 ");
+	assert_true(clock_mono_ns() - begin < DEADLINE_MS * NS_PER_MS);
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 		close(fds[i]);
 }
@@ -362,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_get),        cmocka_unit_test(test_head),
 		cmocka_unit_test(test_refusals),   cmocka_unit_test(test_hostile_bytes),
 		cmocka_unit_test(test_keep_alive), cmocka_unit_test(test_slow_clients),
+		cmocka_unit_test(test_keep_alive), cmocka_unit_test(test_crowd_of_slow_clients),
 		cmocka_unit_test(test_curl),       cmocka_unit_test(test_open_errors),
 	};
 
