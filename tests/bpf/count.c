@@ -10,10 +10,13 @@
 #include "config/config.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -354,6 +357,15 @@ static void find_workload(void)
 		strcpy(slash + 1, "workload");
 }
 
+/* Most machines have these mounted; where not, we do it for ourselves alone. */
+static void mount_own(const char *type, const char *path, const char *there)
+{
+	if (access(there, F_OK) == 0)
+		return;
+	if (mount(type, path, type, 0, NULL) < 0)
+		printf("# mount %s on %s: %s\n", type, path, strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
@@ -361,6 +373,13 @@ int main(int argc, char **argv)
 	find_workload();
 	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
 	setvbuf(stdout, NULL, _IONBF, 0);
+	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
+		struct statfs fs;
+
+		mount_own("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events");
+		if (statfs("/sys/fs/bpf", &fs) < 0 || fs.f_type != 0xcafe4a11)
+			mount_own("bpf", "/sys/fs/bpf", "");
+	}
 	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
 		tier = tiers[i];
 		if (argc <= 1 || str_equal(argv[1], tier))
