@@ -171,6 +171,7 @@ static int detach(const char *file)
 		fprintf(stderr, "tidegate agent: %s\n", e.text);
 		return EXIT_USAGE;
 	}
+	log_setup(LOG_WARNING, LOG_FORMAT_TEXT);
 	keeper_pin_dir(config, dir, sizeof(dir));
 	r = probe_unpin(dir, &e);
 	if (r < 0) {

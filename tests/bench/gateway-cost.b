@@ -12,7 +12,7 @@ worker=$(children_of "$nginx_pid" | awk '{print $1}')
 per_request() { # per_request PATH: ns of CPU a request
 	local before after requests
 	before=$(cpu_ns "$worker")
-	requests=$(wrk -t1 -c16 -d1.5s "$gateway/$1" | awk '/requests in/{print $1}')
+	requests=$(wrk -t1 -c16 -d2s "$gateway/$1" | awk '/requests in/{print $1}')
 	after=$(cpu_ns "$worker")
 	echo $(((after - before) / requests))
 }

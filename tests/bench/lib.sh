@@ -9,7 +9,8 @@ row() {
 		def num: if . == "" then null else tonumber end;
 		{name: $n, value: ($v | num), unit: $u, peer: (if $p == "" then null else $p end),
 		 ratio: ($r | num), budget: ($b | num)} |
-		.holds = (if .budget == null then null else (.ratio // .value) <= .budget end)'
+		.holds = (if .budget == null then null elif (.ratio // .value) == null then false
+			else (.ratio // .value) <= .budget end)'
 }
 median() { sort -g | awk '{a[NR] = $1} END {print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2}'; }
 
