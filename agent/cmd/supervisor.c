@@ -117,7 +117,9 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 	log_set_process(spec->name);
 	process_close_fds(keep, ARRAY_LEN(keep));
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGINT, SIG_IGN); /* a terminal's ^C goes to all; only the supervisor decides */
+	/* A terminal's ^C and a group's SIGTERM go to all; only the supervisor decides. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
 	sigprocmask(SIG_SETMASK, &s->signals_before, NULL);
 	r = process_confine(supervisor_uid(s->config, spec), supervisor_gid_run(s->config), groups,
 			    ARRAY_LEN(groups), spec->caps, &missing, &e);
