@@ -3,7 +3,7 @@
 # What benches share: rows, medians, CPU time of processes.
 source "$(dirname "${BASH_SOURCE[0]}")/../flow/lib.sh"
 
-# row NAME VALUE UNIT PEER RATIO BUDGET: "" for what there is not.
+# row NAME VALUE UNIT PEER RATIO BUDGET: "" for what there is not; a budget without a number fails.
 row() {
 	jq -cn --arg n "$1" --arg v "$2" --arg u "$3" --arg p "$4" --arg r "$5" --arg b "$6" '
 		def num: if . == "" then null else tonumber end;
