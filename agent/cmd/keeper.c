@@ -134,6 +134,8 @@ static void write_own(struct keeper *k)
 		if (series >= 0)
 			segment_writer_counter(k->segment, series, costs[i].runs);
 	}
+	if (k->gap_series >= 0)
+		segment_writer_counter(k->segment, k->gap_series, k->gap_ns);
 	if (k->bias_series >= 0)
 		segment_writer_gauge(k->segment, k->bias_series,
 				     (double)probe_gc_bias_ns(k->probes) / 1e9);
@@ -156,6 +158,32 @@ static void keep_segment(struct keeper *k)
 			  e.text);
 }
 
+/* What the keeper before us left pinned went on counting until its heartbeat was too old; what was
+ * not pinned ended with it, and nobody knows what came after its last tick. */
+static void gap_begin(struct keeper *k, bool is_adopted)
+{
+	uint64_t ticked = segment_writer_header(k->segment)->tick_mono_ns;
+
+	if (!k->probes || !ticked)
+		return;
+	k->gap_from_ns = is_adopted ? ticked + HEARTBEAT_LIMIT_NS : ticked;
+}
+
+/* Gateways are watched again. */
+static void gap_end(struct keeper *k)
+{
+	uint64_t now = clock_mono_ns();
+
+	if (k->gap_from_ns && now > k->gap_from_ns)
+		k->gap_ns = now - k->gap_from_ns;
+	k->gap_from_ns = 0;
+	if (k->gap_ns && k->gap_series < 0) {
+		k->gap_series = agent_series(k, METRIC_ID_PROBE_GAP, NULL, 0);
+		log_warning("keeper", "nothing was counted for a while", "seconds=%.3f",
+			    (double)k->gap_ns / 1e9);
+	}
+}
+
 static void tick(struct keeper *k)
 {
 	static const char said[] = "{\"type\":\"tick\"}";
@@ -167,6 +195,7 @@ static void tick(struct keeper *k)
 	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS) {
 		keep_segment(k);
 		keeper_scan(k);
+		gap_end(k);
 	}
 	now = clock_mono_ns();
 	if (k->probes)
@@ -335,9 +364,11 @@ static int keeper_open(struct keeper *k, struct err *e)
 	is_adopted = k->probes && probe_is_adopted(k->probes);
 	if (k->probes && !is_adopted)
 		segment_writer_rebase(k->segment, probe_maps_id(k->probes));
+	if (is_continued)
+		gap_begin(k, is_adopted);
 	log_info("keeper", is_continued ? "host.seg continued" : "host.seg is new",
 		 "path=%s maps=\"%s\" why=\"%s\"", path,
-		 is_adopted  ? "adopted, no event was missed"
+		 is_adopted  ? "adopted"
 		 : k->probes ? "new"
 			     : "none",
 		 segment_writer_reason(k->segment));
@@ -396,6 +427,7 @@ int keeper_run(struct daemon_context *ctx)
 	if (!k)
 		return EXIT_FAILED;
 	k->ctx = ctx;
+	k->gap_series = -1;
 	k->interval_ns = ctx->config->agent_tick;
 	k->refused_limit.interval_ns = 600 * NS_PER_S;
 	k->segment_limit.interval_ns = 60 * NS_PER_S;

@@ -30,7 +30,8 @@ struct keeper {
 	struct cells cells; /* scratch of a tick */
 	uint64_t scanned_ns, interval_ns, interval_until_ns;
 	bool said_nothing_found, has_syscalls, has_requests, has_loop;
-	int state_series[16], bias_series, sample_series;
+	int state_series[16], bias_series, sample_series, gap_series;
+	uint64_t gap_from_ns, gap_ns; /* when counting stopped (0: it did not), and for how long */
 	struct log_limit refused_limit, segment_limit;
 };
 
