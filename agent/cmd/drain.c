@@ -126,7 +126,7 @@ static int print_report(const json_t *report, bool is_json)
 	_cleanup_free_ char *text = NULL;
 
 	if (is_json) {
-		text = json_dumps(report, JSON_COMPACT);
+		text = json_dumps(report, JSON_COMPACT | JSON_REAL_PRECISION(10));
 		if (!text)
 			return -ENOMEM;
 		puts(text);

@@ -19,7 +19,7 @@
 
 static void send_json(struct steward *s, enum daemon_link link, json_t *message)
 {
-	char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	char *text = message ? json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
 
 	json_decref(message);
 	if (text && daemon_link_send(s->ctx->links[link], text, strlen(text)) < 0)
