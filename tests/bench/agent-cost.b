@@ -5,6 +5,8 @@
 source "$(dirname "$0")/lib.sh"
 
 world_begin bench-agent
+drain_options='  on_sigterm: never'
+write_config
 start_nginx 8 || exit 1
 start_aggregator || exit 1
 start_agent || exit 1
