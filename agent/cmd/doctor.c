@@ -22,7 +22,7 @@ static const char *const state_names[] = {
 	[PROBE_UNAVAILABLE] = "unavailable", [PROBE_DEGRADED] = "degraded", [PROBE_OK] = "ok"};
 
 /* What is unavailable when no program can be loaded at all. */
-static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc", "pin"};
+static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc"};
 
 struct doctor {
 	json_t *checks, *gateways;
@@ -118,6 +118,9 @@ static void check_probes(struct doctor *d, const struct probe_set *set)
 	const struct probe_report *reports = probe_reports(set, &n);
 
 	for (size_t i = 0; i < n; i++) {
+		/* We pin nothing; what the agent could is said at bpffs. */
+		if (str_equal(reports[i].name, "pin"))
+			continue;
 		add_check(d, reports[i].name, reports[i].state, reports[i].how, reports[i].why);
 		if (reports[i].state == PROBE_UNAVAILABLE)
 			d->is_needed_missing = true;
@@ -152,6 +155,27 @@ static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int 
 			  "why", gc.why));
 }
 
+static void check_discovery(struct doctor *d, int found, unsigned int unreadable)
+{
+	char why[256];
+
+	/* With it, what stays hidden is in another user namespace, and so no gateway of ours. */
+	if (process_caps() & PROCESS_CAP(CAP_SYS_PTRACE))
+		unreadable = 0;
+
+	snprintf(
+		why, sizeof(why),
+		"%u processes of other users cannot be looked at: CAP_SYS_PTRACE missing; gateways "
+		"among them are not found; grant it or run as root",
+		unreadable);
+	if (!unreadable)
+		add_check(d, "gateways", PROBE_OK, "/proc", "");
+	else
+		add_check(d, "gateways", found > 0 ? PROBE_DEGRADED : PROBE_UNAVAILABLE, "/proc",
+			  why);
+	d->is_needed_missing |= unreadable && found <= 0;
+}
+
 static int check_gateways(struct doctor *d, struct probe_set *set, const struct config *config,
 			  struct err *e)
 {
@@ -168,6 +192,7 @@ static int check_gateways(struct doctor *d, struct probe_set *set, const struct 
 		  : 0;
 	for (int i = 0; i < n; i++)
 		check_gateway(d, set, (unsigned int)i, &found[i], config->probe_gc);
+	check_discovery(d, n, gateways_unreadable(gateways));
 	gateways_close(gateways);
 	return 0;
 }

@@ -175,9 +175,13 @@ void keeper_scan(struct keeper *k)
 	for (int i = 0; i < n; i++)
 		watch_found(k, &k->found[i]);
 	if (n == 0 && !k->said_nothing_found)
-		log_info("keeper", "no gateway found, waiting for one", "looked_for=\"%s\"",
+		log_info("keeper", "no gateway found, waiting for one",
+			 "looked_for=\"%s\" not_allowed_to_look_at=%u%s",
 			 k->ctx->config->gateways_match.count ? "gateways.match"
-							      : "nginx openresty haproxy caddy");
+							      : "nginx openresty haproxy caddy",
+			 gateways_unreadable(k->gateways),
+			 process_caps() & PROCESS_CAP(CAP_SYS_PTRACE) ? ""
+								      : " missing=CAP_SYS_PTRACE");
 	k->said_nothing_found = n == 0;
 	if (refused && log_allowed(&k->refused_limit, now, &swallowed))
 		log_warning("keeper", "more gateways than are watched",

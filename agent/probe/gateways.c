@@ -60,6 +60,8 @@ struct gateways {
 	size_t matcher_count;
 	struct candidate *candidates;
 	size_t candidate_count, candidates_refused;
+	unsigned int
+		unreadable; /* processes whose executable the last scan was not allowed to see */
 };
 
 /* name=exe[:port] */
@@ -163,9 +165,12 @@ static void consider(struct gateways *g, pid_t pid)
 	struct candidate c = {.pid = pid};
 	const char *base;
 	char exe[512];
+	int r = read_exe(pid, exe, sizeof(exe));
 
-	if (read_exe(pid, exe, sizeof(exe)) < 0)
+	if (r < 0) {
+		g->unreadable += r == -EACCES || r == -EPERM;
 		return;
+	}
 	base = strrchr(exe, '/');
 	base = base ? base + 1 : exe;
 	c.known = find_known(base);
@@ -406,6 +411,7 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 	if (!dir)
 		return -errno;
 	g->candidate_count = g->candidates_refused = 0;
+	g->unreadable = 0;
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
 			consider(g, (pid_t)atoi(entry->d_name));
@@ -421,6 +427,11 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 	}
 	forget_unseen(g);
 	return (int)n;
+}
+
+unsigned int gateways_unreadable(const struct gateways *g)
+{
+	return g->unreadable;
 }
 
 /* ---- what was there before we were ---- */

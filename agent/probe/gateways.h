@@ -47,6 +47,9 @@ struct gateways *gateways_close(struct gateways *g);
 int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int max,
 		  uint64_t *ret_refused);
 
+/* How many processes the last scan was not allowed to look at: other users' without CAP_SYS_PTRACE. */
+unsigned int gateways_unreadable(const struct gateways *g);
+
 /* Calls fn for each established connection of a process whose local end is one of the ports (or
  * an accepted unix connection): what was there before we were. */
 int gateways_each_connection(pid_t pid, const struct gateway_found *found,

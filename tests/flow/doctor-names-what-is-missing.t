@@ -36,6 +36,12 @@ is "$(jq -r '.checks[] | select(.name == ("btf", "lockdown", "shared-memory")) |
 	"$(jq -r '.checks[] | select(.name == ("btf", "lockdown", "shared-memory")) | .state' "$world/whole.json")" \
 	"nothing else changed"
 
+without sys_ptrace; is $? 1 "without CAP_SYS_PTRACE: exit 1"
+jq -r '.checks[] | select(.name == "gateways") | .why' "$world/without.json" | grep -q CAP_SYS_PTRACE
+ok $? "finding gateways names it"
+others() { jq -r '.checks[] | "\(.name)=\(.state)"' "$1" | grep -v '^gateways=\|^capabilities='; }
+is "$(others "$world/without.json")" "$(others "$world/whole.json")" "and nothing else changed"
+
 # One symbol: nginx runs on a copy of LuaJIT in whose file the name lua_gc is then overwritten.
 lib=$(grep -o '/[^ ]*libluajit-5.1.so[^ ]*' "/proc/$(cut -d' ' -f1 "/proc/$nginx_pid/task/$nginx_pid/children")/maps" | head -1)
 mkdir -p "$world/lib"
