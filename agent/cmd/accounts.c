@@ -2,6 +2,8 @@
 /* Users, groups and directories of a daemon's processes. No state; runs in the supervisor. */
 #include "cmd/supervisor.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,6 +44,31 @@ gid_t supervisor_gid_app(const struct config *config)
 gid_t supervisor_gid_admin(const struct config *config)
 {
 	return geteuid() == 0 ? group_of(config->_group_admin, PROCESS_ID_BASE + 22) : getegid();
+}
+
+void supervisor_say_users(const struct supervisor_plan *plan, const struct config *config)
+{
+	char names[256] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < plan->process_count && geteuid() == 0; i++) {
+		const struct process_spec *spec = &plan->processes[i].spec;
+		bool is_known = true;
+		char name[128];
+		uid_t uid = 0;
+
+		snprintf(name, sizeof(name), "%s-%s", config->_user,
+			 spec->user_suffix ? spec->user_suffix : "");
+		if (spec->user_suffix)
+			uid = process_user_id(name, (uid_t)(PROCESS_ID_BASE + spec->fallback_id),
+					      &is_known);
+		if (!is_known && len < sizeof(names))
+			len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s=%u",
+						len ? " " : "", name, uid);
+	}
+	if (names[0])
+		log_info("supervisor", "users that are not known here get fixed numbers",
+			 "users=\"%s\"", names);
 }
 
 int supervisor_make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *e)

@@ -543,6 +543,7 @@ int supervisor_run(const struct supervisor_plan *plan)
 		config_free(s.config);
 		return EXIT_FAILED;
 	}
+	supervisor_say_users(plan, s.config);
 	r = supervisor_loop(&s);
 	log_info("supervisor", "ended", "code=%d", r);
 	config_free(s.config);

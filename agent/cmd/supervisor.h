@@ -51,5 +51,8 @@ gid_t supervisor_gid_run(const struct config *config);
 gid_t supervisor_gid_app(const struct config *config);
 gid_t supervisor_gid_admin(const struct config *config);
 
+/* Logs which users of the plan do not exist here, with the numbers that stand for them. */
+void supervisor_say_users(const struct supervisor_plan *plan, const struct config *config);
+
 /* mkdir -p, then owner and mode of the last part; owners are left alone when we are not uid 0. */
 int supervisor_make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *e);
