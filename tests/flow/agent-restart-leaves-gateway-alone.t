@@ -25,7 +25,7 @@ kill -0 $load; ok $? "the load ran all the while"
 wait $load
 is "$(cat "$world/nginx/nginx.pid")" "$pid_before" "the gateway's pid is the same"
 is "$(cat "/proc/$nginx_pid/task/$nginx_pid/children")" "$workers_before" "and its workers'"
-is "$(awk '/\[200\]/{print $2}' "$world/hey.txt")" 30000 "every request was answered"
+is "$(awk '/\[200\].*responses/{print $2}' "$world/hey.txt")" 30000 "every request was answered"
 grep -q 'Error distribution' "$world/hey.txt"; is $? 1 "without an error"
 all() { [ "$(fleet_metric tidegate_requests_total)" = 30000 ]; }
 wait_for 15 all

@@ -20,7 +20,7 @@ load_begin() {
 }
 load_end() {
 	wait $load
-	total=$((total + $(awk '/\[200\]/{print $2}' "$world/hey.txt")))
+	total=$((total + $(awk '/\[200\].*responses/{print $2}' "$world/hey.txt")))
 }
 nothing_lost() { # nothing_lost WHAT
 	load_end
