@@ -197,6 +197,7 @@ static void tick(struct keeper *k)
 		keeper_scan(k);
 		gap_end(k);
 	}
+	keeper_systems_read(k->systems, clock_mono_ns());
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
@@ -205,6 +206,7 @@ static void tick(struct keeper *k)
 	for (unsigned int i = 0; i < count; i++)
 		if (k->watched[i].series)
 			write_gateway(k, i, now);
+	keeper_systems_write(k->systems);
 	if (k->probes)
 		write_own(k);
 	segment_writer_tick_end(k->segment, now, clock_real_ns(), k->interval_ns);
@@ -351,6 +353,11 @@ static int keeper_open(struct keeper *k, struct err *e)
 	r = segment_writer_open(&segment, &k->segment, &is_continued, e);
 	if (r < 0)
 		return r;
+	r = keeper_systems_new(k->segment,
+			       is_continued ? segment_writer_header(k->segment)->tick_mono_ns : 0,
+			       &k->systems);
+	if (r < 0)
+		return err_set(e, r, "out of memory");
 	maps_id = is_continued ? segment_writer_header(k->segment)->maps_id : 0;
 	keeper_pin_dir(config, pin_dir, sizeof(pin_dir));
 	options = keeper_probe_options(config, pin_dir);
@@ -410,6 +417,7 @@ static void keeper_close(struct keeper *k)
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
 		keeper_series_free(k->watched[i].series);
 	gateways_close(k->gateways);
+	keeper_systems_free(k->systems);
 	probe_close(k->probes);
 	segment_writer_close(k->segment);
 	loop_close(k->loop);

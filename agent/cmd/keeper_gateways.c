@@ -139,6 +139,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
 			 f->exe);
 	}
+	keeper_systems_found(k->systems, (unsigned int)index, g->name, g->instance, f);
 	if (k->probes)
 		watch_processes(k, w, (unsigned int)index, f, is_new);
 }
@@ -161,6 +162,7 @@ static void mark_gone(struct keeper *k)
 		g->draining = 0;
 		segment_writer_change_end(k->segment);
 		k->watched[i].is_live = false;
+		keeper_systems_gone(k->systems, i);
 	}
 }
 

@@ -6,6 +6,7 @@
 #include "cmd/daemon.h"
 #include "cmd/keeper.h"
 #include "cmd/keeper_series.h"
+#include "cmd/keeper_system.h"
 #include "probe/gateways.h"
 #include "segment/writer.h"
 
@@ -25,6 +26,7 @@ struct keeper {
 	struct segment_writer *segment;
 	struct probe_set *probes;
 	struct gateways *gateways;
+	struct keeper_systems *systems;
 	struct gateway_found *found; /* config->gateways_most of them */
 	struct watched watched[SEGMENT_GATEWAYS];
 	struct cells cells; /* scratch of a tick */

@@ -232,6 +232,8 @@ static void on_listener(void *data, int fd, uint64_t inode)
 		f->has_unix_listener = true;
 		return;
 	}
+	if (f->listener_count < GATEWAY_LISTENERS)
+		f->listeners[f->listener_count++] = (uint32_t)inode;
 	for (unsigned int i = 0; i < f->port_count; i++)
 		if (f->ports[i] == row->port)
 			return;

@@ -14,6 +14,7 @@
 
 #define GATEWAY_PROCESSES 256
 #define GATEWAY_PORTS     32
+#define GATEWAY_LISTENERS 512
 
 struct gateway_process {
 	pid_t pid;
@@ -32,6 +33,8 @@ struct gateway_found {
 	struct gateway_process processes[GATEWAY_PROCESSES];
 	unsigned int port_count;
 	uint16_t ports[GATEWAY_PORTS];
+	unsigned int listener_count; /* TCP; those beyond GATEWAY_LISTENERS are left out */
+	uint32_t listeners[GATEWAY_LISTENERS]; /* inodes */
 	bool has_unix_listener;
 	bool is_remembered; /* nothing changed since the last scan: not looked at again */
 };

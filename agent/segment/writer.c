@@ -521,6 +521,23 @@ void segment_writer_counter(struct segment_writer *w, int series, uint64_t count
 	STORE(d->state, SEGMENT_ENTRY_PRESENT);
 }
 
+void segment_writer_increment(struct segment_writer *w, int series, uint64_t by)
+{
+	struct segment_entry *d;
+	uint64_t *value, total;
+
+	if (series < 0)
+		return;
+	d = series_at(w, series);
+	CHECK(d->kind == METRIC_COUNTER);
+	value = w->cells + d->value_cell;
+	if (by && !__builtin_add_overflow(value[0], by, &total)) {
+		STORE(value[1], total);
+		STORE(value[0], total);
+	}
+	STORE(d->state, SEGMENT_ENTRY_PRESENT);
+}
+
 void segment_writer_gauge(struct segment_writer *w, int series, double value)
 {
 	struct segment_entry *d;
