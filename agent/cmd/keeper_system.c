@@ -14,11 +14,14 @@
 
 #define READ_NS     (NS_PER_S - NS_PER_S / 20) /* once a second, however the timer jitters */
 #define THREADS_MAX 4096
+#define FILES_HELD  384 /* beyond them files are opened each time: a soft limit of 1024 is usual */
 
 struct keeper_systems {
 	struct segment_writer *w;
 	struct queues *queues; /* NULL: unavailable */
 	uint64_t since_ticks, read_ns;
+	struct system_budget budget;
+	bool has_written;
 	struct log_limit limit;
 	struct keeper_system *gateways[SEGMENT_GATEWAYS];
 };
@@ -78,6 +81,7 @@ int keeper_systems_new(struct segment_writer *w, uint64_t last_tick_mono_ns,
 	if (!k)
 		return -ENOMEM;
 	k->w = w;
+	k->budget.limit = FILES_HELD;
 	k->limit.interval_ns = 600 * NS_PER_S;
 	k->since_ticks = ticks_at(last_tick_mono_ns ? last_tick_mono_ns : clock_mono_ns());
 	if (queues_open(&k->queues, &e) < 0)
@@ -107,8 +111,10 @@ struct keeper_systems *keeper_systems_free(struct keeper_systems *k)
 	if (!k)
 		return NULL;
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++) {
-		if (k->gateways[i])
+		if (k->gateways[i]) {
+			keeper_system_close_files(k->gateways[i], &k->budget);
 			forget_sums(k->gateways[i]);
+		}
 		free(k->gateways[i]);
 	}
 	queues_close(k->queues);
@@ -119,8 +125,10 @@ struct keeper_systems *keeper_systems_free(struct keeper_systems *k)
 /* ---- gateways come and go ---- */
 
 /* Another master: nothing of the one before is owed to it, and it may live elsewhere. */
-static void begin_master(struct keeper_system *s, const struct gateway_found *f)
+static void begin_master(struct keeper_system *s, const struct gateway_found *f,
+			 struct system_budget *budget)
 {
+	keeper_system_close_files(s, budget);
 	forget_sums(s);
 	begin_sums(s);
 	s->master = f->master;
@@ -130,46 +138,67 @@ static void begin_master(struct keeper_system *s, const struct gateway_found *f)
 	memset(s->pressure, 0, sizeof(s->pressure));
 	memset(s->has_gauge, 0, sizeof(s->has_gauge));
 	s->is_told = s->has_threads = false;
-	s->process_count = s->port_count = 0;
+	s->process_count = 0;
+	for (unsigned int i = 0; i < s->port_count; i++)
+		s->ports[i].is_known = false;
 }
 
-static struct system_process keep_process(const struct keeper_system *s, pid_t pid)
+/* Moves what is known of a process out of the old list. */
+static struct system_process keep_process(struct keeper_system *s, pid_t pid)
 {
-	for (unsigned int i = 0; i < s->process_count; i++)
-		if (s->processes[i].pid == pid)
-			return s->processes[i];
+	for (unsigned int i = 0; i < s->process_count; i++) {
+		struct system_process p = s->processes[i];
+
+		if (p.pid != pid || p.is_other)
+			continue;
+		s->processes[i].pid = 0;
+		memset(s->processes[i].files, 0, sizeof(s->processes[i].files));
+		return p;
+	}
 	return (struct system_process){.pid = pid};
 }
 
 /* The master first: see system_sum. */
-static bool set_processes(struct keeper_system *s, const struct gateway_found *f)
+static bool set_processes(struct keeper_system *s, const struct gateway_found *f,
+			  struct system_budget *budget)
 {
-	static struct system_process next[GATEWAY_PROCESSES];
+	static struct system_process next[GATEWAY_PROCESSES]; /* large, and one thread */
 	unsigned int n = 0;
 	bool is_changed;
 
-	for (unsigned int pass = 0; pass < 2; pass++)
-		for (unsigned int i = 0; i < f->process_count && n < GATEWAY_PROCESSES; i++)
-			if ((f->processes[i].pid == f->master) == !pass)
-				next[n++] = keep_process(s, f->processes[i].pid);
-	is_changed = n != s->process_count;
-	for (unsigned int i = 0; i < n && !is_changed; i++)
-		is_changed = next[i].pid != s->processes[i].pid;
+	is_changed = f->process_count != s->process_count;
+	for (unsigned int pass = 0; pass < 2; pass++) {
+		for (unsigned int i = 0; i < f->process_count && n < GATEWAY_PROCESSES; i++) {
+			if ((f->processes[i].pid == f->master) != !pass)
+				continue;
+			next[n] = keep_process(s, f->processes[i].pid);
+			is_changed |= !next[n].start_ticks;
+			n++;
+		}
+	}
+	for (unsigned int i = 0; i < s->process_count; i++)
+		keeper_system_close_process(&s->processes[i], budget);
 	memcpy(s->processes, next, n * sizeof(next[0]));
 	s->process_count = n;
 	return is_changed;
 }
 
+/* A port that is no longer listened to keeps its place, and is absent, until it comes back or
+ * another one needs the place. */
 static void set_ports(struct keeper_system *s, const struct gateway_found *f)
 {
-	/* A port that is no longer listened to keeps its place, and is absent: it may come back. */
 	for (unsigned int i = 0; i < f->port_count; i++) {
-		unsigned int at = 0;
+		unsigned int at = 0, vacant = s->port_count;
 
-		while (at < s->port_count && s->ports[at].port != f->ports[i])
-			at++;
-		if (at == s->port_count && at < GATEWAY_PORTS)
-			s->ports[s->port_count++] = (struct system_port){.port = f->ports[i]};
+		for (; at < s->port_count && s->ports[at].port != f->ports[i]; at++)
+			if (!s->ports[at].is_known && !s->ports[at].drops)
+				vacant = at;
+		if (at < s->port_count)
+			continue;
+		if (s->port_count < GATEWAY_PORTS)
+			vacant = s->port_count++;
+		if (vacant < s->port_count)
+			s->ports[vacant] = (struct system_port){.port = f->ports[i]};
 	}
 	s->listener_count = f->listener_count;
 	memcpy(s->listeners, f->listeners, f->listener_count * sizeof(f->listeners[0]));
@@ -191,9 +220,9 @@ void keeper_systems_found(struct keeper_systems *k, unsigned int index, const ch
 		str_copy(s->instance, sizeof(s->instance), instance);
 	}
 	if (!s->is_live || s->master != f->master || s->master_start != f->master_start)
-		begin_master(s, f);
+		begin_master(s, f, &k->budget);
 	s->is_live = true;
-	if (set_processes(s, f))
+	if (set_processes(s, f, &k->budget))
 		s->slow_ns = 0;
 	set_ports(s, f);
 }
@@ -205,35 +234,40 @@ void keeper_systems_gone(struct keeper_systems *k, unsigned int index)
 	if (!s || !s->is_live)
 		return;
 	s->is_live = false;
+	keeper_system_close_files(s, &k->budget);
 	memset(s->has_gauge, 0, sizeof(s->has_gauge));
 	for (unsigned int i = 0; i < s->port_count; i++)
 		s->ports[i].is_known = false;
 }
 
-void keeper_systems_read(struct keeper_systems *k, uint64_t now_mono_ns)
+static struct queues *read_queues(struct keeper_systems *k, uint64_t now)
 {
-	struct queues *queues = NULL;
 	uint64_t swallowed;
 	int r;
+
+	if (!k->queues)
+		return NULL;
+	r = queues_read(k->queues);
+	if (r < 0 && log_allowed(&k->limit, now, &swallowed))
+		log_warning("keeper", "accept queues cannot be read", "why=\"%s\"", err_text(r));
+	if (r >= 0 && queues_refused(k->queues) && log_allowed(&k->limit, now, &swallowed))
+		log_warning("keeper", "more listeners than are watched", "not_watched=%zu",
+			    queues_refused(k->queues));
+	return r < 0 ? NULL : k->queues;
+}
+
+void keeper_systems_read(struct keeper_systems *k, uint64_t now_mono_ns)
+{
+	struct system_context c = {
+		.since_ticks = k->since_ticks, .now_ns = now_mono_ns, .budget = &k->budget};
 
 	if (k->read_ns && now_mono_ns - k->read_ns < READ_NS)
 		return;
 	k->read_ns = now_mono_ns;
-	if (k->queues) {
-		r = queues_read(k->queues);
-		if (r >= 0)
-			queues = k->queues;
-		else if (log_allowed(&k->limit, now_mono_ns, &swallowed))
-			log_warning("keeper", "accept queues cannot be read", "why=\"%s\"",
-				    err_text(r));
-		if (r >= 0 && queues_refused(k->queues) &&
-		    log_allowed(&k->limit, now_mono_ns, &swallowed))
-			log_warning("keeper", "more listeners than are watched", "not_watched=%zu",
-				    queues_refused(k->queues));
-	}
+	c.queues = read_queues(k, now_mono_ns);
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
 		if (k->gateways[i] && k->gateways[i]->is_live)
-			keeper_system_read(k->gateways[i], queues, k->since_ticks, now_mono_ns);
+			keeper_system_read(k->gateways[i], &c);
 }
 
 /* ---- series ---- */
@@ -307,8 +341,20 @@ static void write_gateway(struct segment_writer *w, struct keeper_system *s)
 		write_port(w, s, &s->ports[i]);
 }
 
+/* Gauges of the keeper before us, which may have been of ports and gateways that are gone. */
+static void forget_gauges(struct keeper_systems *k)
+{
+	for (unsigned int i = 0; i < SYSTEM_GAUGES; i++)
+		segment_writer_absent_all(k->w, &metric_descs[gauge_metrics[i]]);
+	segment_writer_absent_all(k->w, &metric_descs[METRIC_ID_ACCEPT_QUEUE_LENGTH]);
+	segment_writer_absent_all(k->w, &metric_descs[METRIC_ID_ACCEPT_QUEUE_LIMIT]);
+	k->has_written = true;
+}
+
 void keeper_systems_write(struct keeper_systems *k)
 {
+	if (!k->has_written)
+		forget_gauges(k);
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
 		if (k->gateways[i])
 			write_gateway(k->w, k->gateways[i]);

@@ -21,6 +21,34 @@ static int read_proc(pid_t pid, const char *file, char *buf, size_t size)
 	return str_read_file(path, buf, size);
 }
 
+static int read_held(struct system_process *p, enum system_process_file file,
+		     struct system_budget *budget, char *buf, size_t size)
+{
+	static const char *const names[PROCESS_FILES] = {[FILE_STAT] = "stat",
+							 [FILE_WAIT] = "schedstat",
+							 [FILE_IO] = "io",
+							 [FILE_MEMORY] = "statm"};
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)p->pid, names[file]);
+	return system_file_read(&p->files[file], budget, path, buf, size);
+}
+
+void keeper_system_close_process(struct system_process *p, struct system_budget *budget)
+{
+	for (unsigned int i = 0; i < PROCESS_FILES; i++)
+		system_file_close(&p->files[i], budget);
+}
+
+void keeper_system_close_files(struct keeper_system *s, struct system_budget *budget)
+{
+	for (unsigned int i = 0; i < s->process_count; i++)
+		keeper_system_close_process(&s->processes[i], budget);
+	for (unsigned int i = 0; i < RESOURCES; i++)
+		system_file_close(&s->pressure_files[i], budget);
+	system_file_close(&s->net_file, budget);
+}
+
 static void grow(struct keeper_system *s, enum system_counter row, uint64_t by)
 {
 	s->grown[row] += by;
@@ -66,50 +94,54 @@ static void read_thread(void *data, pid_t tid)
 		add_wait(t->s, t->process, tid, text);
 }
 
-static void read_wait(struct keeper_system *s, struct system_process *p, unsigned int threads)
+static void read_wait(struct keeper_system *s, struct system_process *p, unsigned int threads,
+		      struct system_budget *budget)
 {
 	struct thread_reading t = {s, p};
 	char text[128];
 
 	if (threads > 1)
 		gateways_each_thread(p->pid, read_thread, &t);
-	else if (read_proc(p->pid, "schedstat", text, sizeof(text)) >= 0)
+	else if (read_held(p, FILE_WAIT, budget, text, sizeof(text)) >= 0)
 		add_wait(s, p, p->pid, text);
 	p->is_seen = true;
 }
 
-static void read_disk(struct keeper_system *s, const struct system_process *p)
+static void read_disk(struct keeper_system *s, struct system_process *p,
+		      struct system_budget *budget)
 {
 	bool is_parent = p->pid == s->master; /* others' children are not watched */
 	uint64_t read, written;
 	char text[512];
 
-	if (read_proc(p->pid, "io", text, sizeof(text)) < 0 ||
+	if (read_held(p, FILE_IO, budget, text, sizeof(text)) < 0 ||
 	    system_parse_io(text, &read, &written) < 0)
 		return;
 	system_sum_add(&s->read, process_name(p), read, is_parent ? read : 0, p->is_old);
 	system_sum_add(&s->written, process_name(p), written, is_parent ? written : 0, p->is_old);
 }
 
-static bool read_stat(struct keeper_system *s, struct system_process *p, uint64_t since_ticks,
-		      struct system_stat *ret)
+static bool read_stat(struct keeper_system *s, struct system_process *p,
+		      const struct system_context *c, struct system_stat *ret)
 {
 	char text[1024];
 
-	if (read_proc(p->pid, "stat", text, sizeof(text)) < 0 || system_parse_stat(text, ret) < 0)
+	if (read_held(p, FILE_STAT, c->budget, text, sizeof(text)) < 0 ||
+	    system_parse_stat(text, ret) < 0)
 		return false;
 	if (!p->start_ticks) {
 		p->start_ticks = ret->start_ticks;
-		p->is_old = ret->start_ticks <= since_ticks;
+		p->is_old = ret->start_ticks <= c->since_ticks;
 	}
-	if (p->start_ticks != ret->start_ticks)
-		return false; /* another one has got its number */
+	p->is_other = p->start_ticks != ret->start_ticks;
+	if (p->is_other)
+		return false;
 	system_sum_add(&s->cpu, process_name(p), ret->own_ticks + ret->reaped_ticks,
 		       ret->reaped_ticks, p->is_old);
 	return true;
 }
 
-static void read_processes(struct keeper_system *s, uint64_t since_ticks, bool is_slow)
+static void read_processes(struct keeper_system *s, const struct system_context *c, bool is_slow)
 {
 	uint64_t tick_ns = NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
 	uint64_t pages = 0, more, fds = 0;
@@ -128,14 +160,15 @@ static void read_processes(struct keeper_system *s, uint64_t since_ticks, bool i
 		struct system_stat stat;
 		char text[256];
 
-		if (!read_stat(s, p, since_ticks, &stat))
+		if (!read_stat(s, p, c, &stat))
 			continue;
 		live++;
 		has_threads |= stat.threads > 1;
 		if (has_wait)
-			read_wait(s, p, stat.threads);
-		read_disk(s, p);
-		if (!s->has_own_cgroup && read_proc(p->pid, "statm", text, sizeof(text)) >= 0 &&
+			read_wait(s, p, stat.threads, c->budget);
+		read_disk(s, p, c->budget);
+		if (!s->has_own_cgroup &&
+		    read_held(p, FILE_MEMORY, c->budget, text, sizeof(text)) >= 0 &&
 		    system_parse_statm(text, &more) >= 0)
 			pages += more;
 		if (is_slow && system_count_fds(p->pid, &more) >= 0) {
@@ -161,7 +194,7 @@ static void read_processes(struct keeper_system *s, uint64_t since_ticks, bool i
 
 /* ---- control groups, pressure, network ---- */
 
-static void read_pressure(struct keeper_system *s)
+static void read_pressure(struct keeper_system *s, struct system_budget *budget)
 {
 	static const char *const resources[RESOURCES] = {
 		[RESOURCE_CPU] = "cpu", [RESOURCE_MEMORY] = "memory", [RESOURCE_IO] = "io"};
@@ -180,7 +213,7 @@ static void read_pressure(struct keeper_system *s)
 			snprintf(path, sizeof(path), "%s/%s.pressure", d->path, resources[i]);
 		else
 			snprintf(path, sizeof(path), "/proc/pressure/%s", resources[i]);
-		if (str_read_file(path, text, sizeof(text)) < 0)
+		if (system_file_read(&s->pressure_files[i], budget, path, text, sizeof(text)) < 0)
 			continue;
 		for (unsigned int k = 0; k < KINDS; k++)
 			if (system_parse_pressure(text, kinds[k], &ns) >= 0)
@@ -203,12 +236,14 @@ static void read_limits(struct keeper_system *s)
 		set(s, SYSTEM_MEMORY, (double)bytes);
 }
 
-static void read_net(struct keeper_system *s)
+static void read_net(struct keeper_system *s, struct system_budget *budget)
 {
 	static char text[NET_BYTES]; /* one thread, and too large for the stack */
 	uint64_t received, sent;
+	char path[64];
 
-	if (read_proc(s->master, "net/dev", text, sizeof(text)) < 0 ||
+	snprintf(path, sizeof(path), "/proc/%d/net/dev", (int)s->master);
+	if (system_file_read(&s->net_file, budget, path, text, sizeof(text)) < 0 ||
 	    system_net_update(&s->net, text, &received, &sent) < 0)
 		return;
 	grow(s, SYSTEM_RECEIVED, received);
@@ -275,36 +310,46 @@ static void tell(struct keeper_system *s, const struct queues *queues)
 			  : "unavailable: no sock_diag");
 }
 
-static void look_around(struct keeper_system *s, const struct queues *queues)
+/* Groups and namespace may change while a gateway runs. */
+static void look_around(struct keeper_system *s, const struct system_context *c)
 {
 	pid_t pids[GATEWAY_PROCESSES];
+	struct cgroup now = {0};
 
 	for (unsigned int i = 0; i < s->process_count; i++)
 		pids[i] = s->processes[i].pid;
 	if (system_net_namespace(s->master, &s->netns) < 0)
 		return;
-	s->has_cgroup = cgroup_of(s->master, &s->cgroup) >= 0;
+	s->has_cgroup = cgroup_of(s->master, &now) >= 0;
+	/* Another group's numbers do not continue this one's. */
+	if (!str_equal(now.cpu.path, s->cgroup.cpu.path))
+		s->throttled = (struct system_meter){0};
+	if (!str_equal(now.unified.path, s->cgroup.unified.path)) {
+		for (unsigned int i = 0; i < RESOURCES; i++)
+			system_file_close(&s->pressure_files[i], c->budget);
+		memset(s->pressure, 0, sizeof(s->pressure));
+	}
+	s->cgroup = now;
 	s->has_own_cgroup = s->has_cgroup && cgroup_is_own(&s->cgroup, pids, s->process_count);
 	if (!s->is_told)
-		tell(s, queues);
+		tell(s, c->queues);
 }
 
-void keeper_system_read(struct keeper_system *s, struct queues *queues, uint64_t since_ticks,
-			uint64_t now_mono_ns)
+void keeper_system_read(struct keeper_system *s, const struct system_context *c)
 {
-	bool is_slow = !s->slow_ns || now_mono_ns - s->slow_ns >= SLOW_NS;
+	bool is_slow = !s->slow_ns || c->now_ns - s->slow_ns >= SLOW_NS;
 	uint64_t ns;
 
-	if (!s->slow_ns)
-		look_around(s, queues);
-	if (is_slow)
-		s->slow_ns = now_mono_ns;
-	read_processes(s, since_ticks, is_slow);
-	read_net(s);
-	read_pressure(s);
+	if (is_slow) {
+		look_around(s, c);
+		s->slow_ns = c->now_ns;
+	}
+	read_processes(s, c, is_slow);
+	read_net(s, c->budget);
+	read_pressure(s, c->budget);
 	if (s->has_cgroup && cgroup_throttled_ns(&s->cgroup, &ns) >= 0)
 		grow(s, SYSTEM_THROTTLED, system_meter_update(&s->throttled, ns));
 	if (is_slow && s->has_cgroup)
 		read_limits(s);
-	read_queues(s, queues);
+	read_queues(s, c->queues);
 }

@@ -30,11 +30,15 @@ enum system_counter {
 	SYSTEM_COUNTERS = SYSTEM_PRESSURE + SCOPES * RESOURCES * KINDS
 };
 
+enum system_process_file { FILE_STAT, FILE_WAIT, FILE_IO, FILE_MEMORY, PROCESS_FILES };
+
 struct system_process {
 	pid_t pid;
 	bool is_old;          /* there before we were */
 	bool is_seen;         /* threads of it were read once */
+	bool is_other;        /* its number has gone to another process */
 	uint64_t start_ticks; /* 0: not read yet */
+	struct system_file files[PROCESS_FILES];
 };
 
 struct system_port {
@@ -58,6 +62,7 @@ struct keeper_system {
 	bool has_cgroup, has_own_cgroup;
 	struct system_sum cpu, wait, read, written;
 	struct system_net net;
+	struct system_file net_file, pressure_files[RESOURCES];
 	struct system_meter throttled, pressure[SCOPES][RESOURCES][KINDS];
 
 	bool has_gauge[SYSTEM_GAUGES], has_counter[SYSTEM_COUNTERS];
@@ -66,6 +71,14 @@ struct keeper_system {
 	int gauge_series[SYSTEM_GAUGES], counter_series[SYSTEM_COUNTERS];
 };
 
-/* Reads one gateway. queues is NULL where they are unavailable. */
-void keeper_system_read(struct keeper_system *s, struct queues *queues, uint64_t since_ticks,
-			uint64_t now_mono_ns);
+/* What all gateways share. */
+struct system_context {
+	struct queues *queues; /* NULL: unavailable */
+	uint64_t since_ticks;  /* processes that started before do not count from 0 */
+	uint64_t now_ns;       /* CLOCK_MONOTONIC */
+	struct system_budget *budget;
+};
+
+void keeper_system_read(struct keeper_system *s, const struct system_context *c);
+void keeper_system_close_process(struct system_process *p, struct system_budget *budget);
+void keeper_system_close_files(struct keeper_system *s, struct system_budget *budget);

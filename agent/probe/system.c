@@ -6,11 +6,13 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- parsers ---- */
 
@@ -263,6 +265,59 @@ uint64_t system_sum_end(struct system_sum *s)
 }
 
 /* ---- readers ---- */
+
+/* One read gives a small file whole; the kernel gives larger ones a page at a time. */
+#define ONE_READ_BYTES 2048
+
+static int read_at_start(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	do {
+		n = pread(fd, buf + len, size - len, (off_t)len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		len += (size_t)n;
+		if (len == size)
+			return -E2BIG;
+	} while (n && len > ONE_READ_BYTES);
+	if (len && buf[len - 1] == '\n')
+		len--;
+	buf[len] = '\0';
+	return (int)len;
+}
+
+int system_file_read(struct system_file *f, struct system_budget *budget, const char *path,
+		     char *buf, size_t size)
+{
+	int fd, r;
+
+	if (!f->held) {
+		if (budget->held >= budget->limit)
+			return str_read_file(path, buf, size);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		f->held = fd + 1;
+		budget->held++;
+	}
+	r = read_at_start(f->held - 1, buf, size);
+	if (r < 0)
+		system_file_close(f, budget);
+	return r;
+}
+
+void system_file_close(struct system_file *f, struct system_budget *budget)
+{
+	if (!f->held)
+		return;
+	close(f->held - 1);
+	f->held = 0;
+	budget->held--;
+}
 
 int system_count_fds(pid_t pid, uint64_t *ret)
 {

@@ -81,6 +81,18 @@ uint64_t system_sum_end(struct system_sum *s);
 
 /* ---- readers ---- */
 
+/* A file of /proc that is read again and again: opened once, as far as the budget goes. */
+struct system_file {
+	int held; /* descriptor + 1; 0: none */
+};
+struct system_budget {
+	unsigned int held, limit;
+};
+/* As str_read_file. A file that was held and ends (its process did) is closed and fails once. */
+int system_file_read(struct system_file *f, struct system_budget *budget, const char *path,
+		     char *buf, size_t size);
+void system_file_close(struct system_file *f, struct system_budget *budget);
+
 /* Entries of /proc/PID/fd. -ESRCH, -EACCES. */
 int system_count_fds(pid_t pid, uint64_t *ret);
 /* Inode of the network namespace of a process; 0 for our own. */

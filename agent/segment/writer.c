@@ -573,3 +573,10 @@ void segment_writer_absent(struct segment_writer *w, int series)
 		return;
 	STORE(series_at(w, series)->state, SEGMENT_ENTRY_ABSENT);
 }
+
+void segment_writer_absent_all(struct segment_writer *w, const struct metric_desc *metric)
+{
+	for (uint32_t i = 0; i < w->h->directory_count; i++)
+		if (str_equal(w->heap + w->directory[i].name_offset, metric->name))
+			STORE(w->directory[i].state, SEGMENT_ENTRY_ABSENT);
+}

@@ -70,6 +70,8 @@ void segment_writer_gauge(struct segment_writer *w, int series, double value);
 void segment_writer_histogram(struct segment_writer *w, int series,
 			      const uint64_t counted[HIST_CELLS]);
 void segment_writer_absent(struct segment_writer *w, int series);
+/* All series of a metric: whoever wrote them before us may have known more of them. */
+void segment_writer_absent_all(struct segment_writer *w, const struct metric_desc *metric);
 /* For a counter whose source has no maps to continue: value and base both rise. Never mixed with
  * segment_writer_counter on one series. */
 void segment_writer_increment(struct segment_writer *w, int series, uint64_t by);
