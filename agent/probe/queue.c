@@ -143,7 +143,7 @@ int queue_parse(const struct nlmsghdr *h, size_t len, struct queue_state *ret)
 
 	if (len < sizeof(*h) || h->nlmsg_len > len || h->nlmsg_len < head)
 		return -EBADMSG;
-	memcpy(&m, NLMSG_DATA(h), sizeof(m));
+	memcpy(&m, (const unsigned char *)h + NLMSG_HDRLEN, sizeof(m));
 	s.cookie = (uint64_t)m.id.idiag_cookie[1] << 32 | m.id.idiag_cookie[0];
 	s.inode = m.idiag_inode;
 	s.port = ntohs(m.id.idiag_sport);
@@ -207,11 +207,13 @@ static int take(struct queues *q, size_t len)
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 1;
 			if (h->nlmsg_type == NLMSG_ERROR) {
-				const struct nlmsgerr *error = NLMSG_DATA(h);
+				struct nlmsgerr error;
 
-				if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*error)))
+				if (h->nlmsg_len < NLMSG_LENGTH(sizeof(error)))
 					return -EBADMSG;
-				return error->error < 0 ? error->error : -EBADMSG;
+				memcpy(&error, (const unsigned char *)h + NLMSG_HDRLEN,
+				       sizeof(error));
+				return error.error < 0 ? error.error : -EBADMSG;
 			}
 			r = queue_parse(h, len - at, &state);
 			if (r < 0)
