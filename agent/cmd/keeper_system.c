@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define READ_NS     (NS_PER_S - NS_PER_S / 20) /* once a second, however the timer jitters */
+#define ABSENCE_NS  (30 * NS_PER_S)
 #define THREADS_MAX 4096
 #define FILES_HELD  384 /* beyond them files are opened each time: a soft limit of 1024 is usual */
 
@@ -76,6 +77,7 @@ int keeper_systems_new(struct segment_writer *w, uint64_t last_tick_mono_ns,
 		       struct keeper_systems **ret)
 {
 	struct keeper_systems *k = calloc(1, sizeof(*k));
+	uint64_t now = clock_mono_ns();
 	struct err e = {0};
 
 	if (!k)
@@ -83,7 +85,10 @@ int keeper_systems_new(struct segment_writer *w, uint64_t last_tick_mono_ns,
 	k->w = w;
 	k->budget.limit = FILES_HELD;
 	k->limit.interval_ns = 600 * NS_PER_S;
-	k->since_ticks = ticks_at(last_tick_mono_ns ? last_tick_mono_ns : clock_mono_ns());
+	/* After a longer absence what young processes have used would look like a burst. */
+	if (!last_tick_mono_ns || now - last_tick_mono_ns > ABSENCE_NS)
+		last_tick_mono_ns = now;
+	k->since_ticks = ticks_at(last_tick_mono_ns);
 	if (queues_open(&k->queues, &e) < 0)
 		log_warning("keeper", "accept queues are unavailable", "why=\"%s\"", e.text);
 	*ret = k;

@@ -10,8 +10,8 @@
 
 struct keeper_systems;
 
-/* last_tick_mono_ns: of the keeper before us, 0 for none; processes that were there already then
- * count from what they have used by now. */
+/* last_tick_mono_ns: of the keeper before us, 0 for none. Processes that were there already then
+ * count from what they have used by now; what they used between two keepers is not counted. */
 int keeper_systems_new(struct segment_writer *w, uint64_t last_tick_mono_ns,
 		       struct keeper_systems **ret);
 struct keeper_systems *keeper_systems_free(struct keeper_systems *k);
