@@ -296,7 +296,7 @@ static int fill_found(const struct gateways *g, int root, struct gateway_found *
 	if (r >= 0)
 		r = read_exe(top->pid, f->exe, sizeof(f->exe));
 	if (r >= 0)
-		r = sockets_read(top->pid, &sockets);
+		r = sockets_read_listeners(top->pid, &sockets);
 	if (r < 0)
 		return r;
 	if (top->known)

@@ -4,6 +4,8 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "probe/queue.h"
+#include "probe/system.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -92,6 +94,18 @@ static int compare_rows(const void *a, const void *b)
 	return (x->inode > y->inode) - (x->inode < y->inode);
 }
 
+static int give(struct sockets *s, int r, struct sockets *ret)
+{
+	if (r < 0) {
+		sockets_fini(s);
+		return r;
+	}
+	if (s->count)
+		qsort(s->rows, s->count, sizeof(s->rows[0]), compare_rows);
+	*ret = *s;
+	return 0;
+}
+
 int sockets_read(pid_t pid, struct sockets *ret)
 {
 	struct sockets s = {0};
@@ -102,14 +116,38 @@ int sockets_read(pid_t pid, struct sockets *ret)
 		r = read_table(&s, pid, "tcp6", tcp_line);
 	if (r >= 0)
 		r = read_table(&s, pid, "unix", unix_line);
-	if (r < 0) {
-		sockets_fini(&s);
-		return r;
-	}
-	if (s.count)
-		qsort(s.rows, s.count, sizeof(s.rows[0]), compare_rows);
-	*ret = s;
-	return 0;
+	return give(&s, r, ret);
+}
+
+/* -ENOTSUP: sock_diag does not tell of that process's listeners, or not of all. */
+static int ask_listeners(struct sockets *s, pid_t pid)
+{
+	struct queues *q;
+	struct queue *rows;
+	uint64_t namespace;
+	size_t n;
+	int r;
+
+	if (system_net_namespace(pid, &namespace) < 0 || namespace || queues_open(&q, NULL) < 0)
+		return -ENOTSUP;
+	r = queues_read(q) < 0 || queues_refused(q) ? -ENOTSUP : 0;
+	rows = queues_rows(q, &n);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = add(s, rows[i].state.inode, rows[i].state.port, SOCKET_LISTENING);
+	queues_close(q);
+	return r;
+}
+
+int sockets_read_listeners(pid_t pid, struct sockets *ret)
+{
+	struct sockets s = {0};
+	int r = ask_listeners(&s, pid);
+
+	if (r == -ENOTSUP)
+		return sockets_read(pid, ret);
+	if (r >= 0)
+		r = read_table(&s, pid, "unix", unix_line);
+	return give(&s, r, ret);
 }
 
 void sockets_fini(struct sockets *s)

@@ -25,6 +25,9 @@ struct sockets {
 
 /* Reads tcp, tcp6 and unix as pid sees them. -ENOMEM, -ESRCH. */
 int sockets_read(pid_t pid, struct sockets *ret);
+/* Listening ones, and unix ones, only: through sock_diag where pid is in our network namespace, since
+ * the kernel's table of connections takes milliseconds to walk even when it is empty. */
+int sockets_read_listeners(pid_t pid, struct sockets *ret);
 void sockets_fini(struct sockets *s);
 const struct socket_row *sockets_find(const struct sockets *s, uint64_t inode);
 
