@@ -233,6 +233,41 @@ static void test_continue_and_rebase(void **state)
 	segment_writer_close(w);
 }
 
+/* A counter without maps goes on by what is added to it, whatever is adopted or begun anew. */
+static void test_increment_and_absent_all(void **state)
+{
+	struct segment_writer *w = writer_open(false);
+	int c = series(w, &counter, "1"), a = series(w, &gauge, "a"), b = series(w, &gauge, "b");
+	struct segment_reader *r;
+
+	(void)state;
+	segment_writer_rebase(w, 100);
+	segment_writer_tick_begin(w);
+	segment_writer_increment(w, c, 0);
+	segment_writer_increment(w, c, 13);
+	segment_writer_increment(w, -1, 13);
+	segment_writer_gauge(w, a, 1);
+	segment_writer_gauge(w, b, 2);
+	segment_writer_tick_end(w, 1, 1, 1);
+	segment_writer_close(w);
+
+	w = writer_open(true);
+	segment_writer_rebase(w, 101);
+	segment_writer_tick_begin(w);
+	segment_writer_increment(w, c, 4);
+	segment_writer_increment(w, c, UINT64_MAX);
+	segment_writer_absent_all(w, &gauge);
+	segment_writer_gauge(w, b, 3);
+	segment_writer_tick_end(w, 2, 2, 1);
+	r = reader_open();
+	assert_int_equal(series_read(r, c).counter, 17);
+	assert_true(series_read(r, c).is_present);
+	assert_false(series_read(r, a).is_present);
+	assert_true(series_read(r, b).is_present);
+	segment_reader_close(r);
+	segment_writer_close(w);
+}
+
 /* A writer that dies in the middle of everything leaves odd numbers and half an append. */
 static void test_continue_after_death(void **state)
 {
@@ -756,6 +791,7 @@ int main(void)
 		cmocka_unit_test_setup(test_removed_file_comes_back, setup),
 		cmocka_unit_test_setup(test_limits, setup),
 		cmocka_unit_test_setup(test_gateways, setup),
+		cmocka_unit_test_setup(test_increment_and_absent_all, setup),
 		cmocka_unit_test_setup(test_reader_follows_the_path, setup),
 		cmocka_unit_test_setup(test_disk_is_refused, setup),
 		cmocka_unit_test_setup(test_full_tmpfs, setup),

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -217,13 +218,43 @@ static void test_readers(void **state)
 	assert_int_equal(system_net_namespace(0x7ffffffe, &namespace), -ESRCH);
 }
 
+static void test_held_files(void **state)
+{
+	static char path[] = "/tmp/tidegate-system.XXXXXX", large[8000], buf[9000];
+	struct system_budget budget = {.limit = 1};
+	struct system_file one = {0}, two = {0}, none = {0};
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "first\n", 6), 6);
+	assert_int_equal(system_file_read(&one, &budget, path, buf, sizeof(buf)), 5);
+	assert_string_equal(buf, "first");
+	assert_int_equal(budget.held, 1);
+	assert_int_equal(system_file_read(&two, &budget, path, buf, sizeof(buf)), 5);
+	assert_int_equal(two.held, 0); /* beyond the budget it is not held, but read */
+	memset(large, 'x', sizeof(large));
+	assert_int_equal(pwrite(fd, large, sizeof(large), 0), sizeof(large));
+	assert_int_equal(system_file_read(&one, &budget, path, buf, sizeof(buf)), sizeof(large));
+	assert_int_equal(system_file_read(&one, &budget, path, buf, 5000), -E2BIG);
+	assert_int_equal(one.held, 0);
+	assert_int_equal(budget.held, 0);
+	assert_int_equal(system_file_read(&none, &budget, "/nowhere/at/all", buf, sizeof(buf)),
+			 -ENOENT);
+	assert_int_equal(budget.held, 0);
+	system_file_close(&none, &budget);
+	close(fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stat),      cmocka_unit_test(test_small_files),
-		cmocka_unit_test(test_pressure),  cmocka_unit_test(test_net),
-		cmocka_unit_test(test_meter),     cmocka_unit_test(test_sum),
-		cmocka_unit_test(test_sum_limit), cmocka_unit_test(test_readers),
+		cmocka_unit_test(test_stat),       cmocka_unit_test(test_small_files),
+		cmocka_unit_test(test_pressure),   cmocka_unit_test(test_net),
+		cmocka_unit_test(test_meter),      cmocka_unit_test(test_sum),
+		cmocka_unit_test(test_sum_limit),  cmocka_unit_test(test_readers),
+		cmocka_unit_test(test_held_files),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
