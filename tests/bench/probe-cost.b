@@ -36,6 +36,7 @@ pair_ns() {
 	jq -n --argjson a "$1" --argjson b "$2" '[$b[] as $y | $a[] | select(.id == $y.id) |
 		select($y.n - .n > 100) | ($y.t - .t) / ($y.n - .n)] | add // 0 | floor'
 }
+ours_run() { runs "$1" '^(enter|exit)_' | jq -e '[.[] | select(.n > 1000)] | length >= 2'; }
 ours_of() { # ours_of MATCHER LOAD...
 	local before a b
 	agent_options="probe:
@@ -46,6 +47,7 @@ ours_of() { # ours_of MATCHER LOAD...
 	sed -i "s|match: .*|match: [\"$gateway_match\"]|" "$world/agent.yaml"
 	before=$(known)
 	start_agent 2>/dev/null || exit 1
+	wait_for 10 ours_run "$before" || exit 1 # host.seg of the round before had shown the gateway
 	a=$(runs "$before" '^(enter|exit)_')
 	"$@"
 	b=$(runs "$before" '^(enter|exit)_')
