@@ -23,6 +23,7 @@ struct config_list {
 #define CONFIG_TYPE_INT      uint64_t
 #define CONFIG_TYPE_DURATION uint64_t
 #define CONFIG_TYPE_BYTES    uint64_t
+#define CONFIG_TYPE_RATIO    uint64_t
 #define CONFIG_TYPE_ENUM     char *
 
 /* Index of a row, for config->source[]. */

@@ -23,6 +23,7 @@
 #define RAW_INT(field)      RAW_STRING(field)
 #define RAW_DURATION(field) RAW_STRING(field)
 #define RAW_BYTES(field)    RAW_STRING(field)
+#define RAW_RATIO(field)    RAW_STRING(field)
 #define RAW_ENUM(field)     RAW_STRING(field)
 
 struct raw {
@@ -44,6 +45,7 @@ static const cyaml_schema_value_t entry_schema = {
 #define FIELD_INT(key, field)      FIELD_STRING(key, field)
 #define FIELD_DURATION(key, field) FIELD_STRING(key, field)
 #define FIELD_BYTES(key, field)    FIELD_STRING(key, field)
+#define FIELD_RATIO(key, field)    FIELD_STRING(key, field)
 #define FIELD_ENUM(key, field)     FIELD_STRING(key, field)
 
 static const cyaml_schema_field_t row_fields[] = {

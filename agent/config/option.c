@@ -117,6 +117,8 @@ static const char *number_text(const struct option *o, uint64_t v,
 		return value_print_duration(v, buf);
 	if (o->type == OPTION_BYTES)
 		return value_print_bytes(v, buf);
+	if (o->type == OPTION_RATIO)
+		return value_print_ratio(v, buf);
 	snprintf(buf, VALUE_TEXT_BYTES, "%" PRIu64, v);
 	return buf;
 }
@@ -134,6 +136,9 @@ static int set_number(const struct option *o, struct config *c, const char *text
 	} else if (o->type == OPTION_BYTES) {
 		wanted = "a size, as 64MiB, 10MB, 512k or a number of bytes";
 		r = value_parse_bytes(text, &v);
+	} else if (o->type == OPTION_RATIO) {
+		wanted = "a share, as 1%, 0.5% or a number between 0 and 1";
+		r = value_parse_ratio(text, &v);
 	} else {
 		wanted = "a whole number";
 		r = str_to_u64(text, &v);
@@ -294,6 +299,7 @@ int option_set(const struct option *o, struct config *c, const char *text, struc
 	case OPTION_INT:
 	case OPTION_DURATION:
 	case OPTION_BYTES:
+	case OPTION_RATIO:
 		return set_number(o, c, text, e);
 	}
 	return -EINVAL;

@@ -15,6 +15,7 @@ enum option_type {
 	OPTION_INT,
 	OPTION_DURATION,
 	OPTION_BYTES,
+	OPTION_RATIO,
 	OPTION_ENUM,
 };
 

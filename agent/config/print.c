@@ -53,6 +53,9 @@ static void print_value(const struct option *o, const struct config *c, struct s
 	case OPTION_BYTES:
 		strbuf_puts(out, value_print_bytes(*(const uint64_t *)at, buf));
 		break;
+	case OPTION_RATIO:
+		strbuf_puts(out, value_print_ratio(*(const uint64_t *)at, buf));
+		break;
 	}
 }
 

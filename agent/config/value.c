@@ -94,6 +94,13 @@ int value_parse_bytes(const char *s, uint64_t *ret_bytes)
 	return parse_scaled(s, bytes_units, ARRAY_LEN(bytes_units), 1, ret_bytes);
 }
 
+int value_parse_ratio(const char *s, uint64_t *ret_millionths)
+{
+	static const struct unit percent = {"%", 10000};
+
+	return parse_scaled(s, &percent, 1, 1000000, ret_millionths);
+}
+
 int value_parse_bool(const char *s, bool *ret)
 {
 	static const char *const words[][2] = {{"true", "false"}, {"yes", "no"}, {"on", "off"}};
@@ -130,4 +137,18 @@ const char *value_print_duration(uint64_t ns, char buf[static VALUE_TEXT_BYTES])
 const char *value_print_bytes(uint64_t bytes, char buf[static VALUE_TEXT_BYTES])
 {
 	return print_scaled(bytes, bytes_units, BYTES_UNITS_PRINTED, buf);
+}
+
+const char *value_print_ratio(uint64_t millionths, char buf[static VALUE_TEXT_BYTES])
+{
+	unsigned int fraction = (unsigned int)(millionths % 10000), digits = 4;
+
+	for (; digits && fraction % 10 == 0; fraction /= 10)
+		digits--;
+	if (digits)
+		snprintf(buf, VALUE_TEXT_BYTES, "%" PRIu64 ".%0*u%%", millionths / 10000,
+			 (int)digits, fraction);
+	else
+		snprintf(buf, VALUE_TEXT_BYTES, "%" PRIu64 "%%", millionths / 10000);
+	return buf;
 }

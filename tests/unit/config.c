@@ -117,6 +117,7 @@ static void defaults_are_the_rows(void **state)
 	assert_true(c->drain_deadline == 30 * NS_PER_S);
 	assert_true(c->spool_bytes == 256ULL << 20);
 	assert_true(c->probe_gc);
+	assert_true(c->probe_gc_budget == 10000);
 	assert_int_equal(c->gateways_match.count, 0);
 	assert_int_equal(c->health_paths.count, 5);
 	assert_string_equal(c->health_paths.items[4], "/ping");
@@ -227,6 +228,13 @@ static void wrong_files_are_told_where(void **state)
 		 "agent.yaml:2: `gateways.most`: `65` is more than the most, 64"},
 		{"probe:\n  gc: maybe\n",
 		 "agent.yaml:2: `probe.gc`: `maybe` is not true or false (yes, no, on, off)"},
+		{"probe:\n  gc_budget: 101%\n",
+		 "agent.yaml:2: `probe.gc_budget`: `101%` is more than the most, 100%"},
+		{"probe:\n  gc_budget: 0\n",
+		 "agent.yaml:2: `probe.gc_budget`: `0` is less than the least, 0.01%"},
+		{"probe:\n  gc_budget: some\n",
+		 "agent.yaml:2: `probe.gc_budget`: `some` is not a share, as 1%, 0.5% or a number "
+		 "between 0 and 1"},
 		{"spool:\n  dir: var/spool\n",
 		 "agent.yaml:2: `spool.dir`: `var/spool` is not an absolute path"},
 		{"user: \"a\\nb\"\n",
@@ -659,6 +667,17 @@ static void durations_and_sizes(void **state)
 	assert_string_equal(value_print_bytes(10000000, buf), "10000000");
 	assert_int_equal(value_parse_bytes("16777216TiB", &v), -ERANGE);
 	assert_int_equal(value_parse_bytes("1s", &v), -EINVAL);
+	assert_int_equal(value_parse_ratio("1%", &v), 0);
+	assert_true(v == 10000);
+	assert_int_equal(value_parse_ratio("0.25", &v), 0);
+	assert_true(v == 250000);
+	assert_int_equal(value_parse_ratio("12.5 %", &v), 0);
+	assert_true(v == 125000);
+	assert_int_equal(value_parse_ratio("1s", &v), -EINVAL);
+	assert_string_equal(value_print_ratio(10000, buf), "1%");
+	assert_string_equal(value_print_ratio(1000000, buf), "100%");
+	assert_string_equal(value_print_ratio(125000, buf), "12.5%");
+	assert_string_equal(value_print_ratio(1, buf), "0.0001%");
 	assert_int_equal(value_parse_bool("On", &b), 0);
 	assert_true(b);
 	assert_int_equal(value_parse_bool("no", &b), 0);
