@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Duty cycle of the GC step probes: arithmetic only. Process: the keeper. */
+#include "probe/gcduty.h"
+
+#include <string.h>
+
+#define RATE_FADE_NS  2e9  /* CPU time in which a learnt rate fades to a third */
+#define RATIO_FADE_NS 60e9 /* the same of the observed share, on the clock */
+
+void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t now_ns)
+{
+	memset(d, 0, sizeof(*d));
+	d->budget = budget;
+	d->cost_ns = cost_ns;
+	d->ticked_ns = d->switched_ns = now_ns;
+	d->is_on = true;
+}
+
+bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t cpu_ns)
+{
+	double wall_ns = now_ns > d->ticked_ns ? (double)(now_ns - d->ticked_ns) : 0;
+	double earned_ns = (double)cpu_ns;
+	bool is_on;
+
+	d->ticked_ns = now_ns;
+	if (d->budget >= 1)
+		return d->is_on = true;
+	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
+		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
+	d->credit_ns += d->budget * earned_ns - (double)steps * (double)d->cost_ns;
+	if (d->credit_ns > d->budget * GC_DUTY_SAVED_NS)
+		d->credit_ns = d->budget * GC_DUTY_SAVED_NS;
+	if (d->credit_ns < -d->budget * GC_DUTY_DEBT_NS)
+		d->credit_ns = -d->budget * GC_DUTY_DEBT_NS;
+	is_on = d->credit_ns >= 0;
+	if (is_on != d->is_on && now_ns - d->switched_ns >= GC_DUTY_LEAST_NS) {
+		d->is_on = is_on;
+		d->switched_ns = now_ns;
+	}
+	return d->is_on;
+}
+
+void gc_estimate_begin(struct gc_estimate *e, uint64_t missed_ns)
+{
+	memset(e, 0, sizeof(*e));
+	e->missed_ns = missed_ns;
+	e->observed_ratio = 1;
+}
+
+void gc_estimate_next(struct gc_estimate *e, const struct gc_elapsed *t)
+{
+	double ns = (double)t->ns, cpu_ns = (double)t->cpu_ns, kept, expected;
+
+	e->observed_ratio +=
+		((t->is_timed ? 1 : 0) - e->observed_ratio) * ns / (RATIO_FADE_NS + ns);
+	/* Without the probes the worker had done more in the same time. */
+	cpu_ns -= (double)t->probe_ns < cpu_ns ? (double)t->probe_ns : 0;
+	if (t->is_timed) {
+		kept = RATE_FADE_NS / (RATE_FADE_NS + cpu_ns);
+		e->step_ns = e->step_ns * kept + (double)t->step_ns;
+		e->cpu_ns = e->cpu_ns * kept + cpu_ns;
+		return;
+	}
+	if (e->cpu_ns <= 0)
+		return;
+	/* Some were timed before the probes were off, or since they are on. */
+	expected = e->step_ns / e->cpu_ns * cpu_ns - (double)t->step_ns;
+	if (expected > cpu_ns)
+		expected = cpu_ns;
+	if (expected > 0)
+		e->missed_ns += (uint64_t)expected;
+}
