@@ -6,7 +6,8 @@
  *
  * The cookie of a probe is its distance below the stack pointer at entry, and flags; so an exit is
  * matched to the entry of the same call, and collections inside a collection are part of it. An
- * entry left by longjmp is forgotten at the next entry above it and at the end of the loop's turn.
+ * entry left by longjmp is forgotten at the next entry above it and at the end of the loop's turn;
+ * a step whose end was not seen because the step probes went meanwhile, at the next collection.
  */
 #pragma once
 
@@ -40,6 +41,27 @@ struct {
 
 #define GC_FLAGS (GC_SLOT_FULL | GC_SLOT_STEPPED)
 
+/* Steps of the file that the probe is in are timed since then. */
+static __always_inline u64 gc_steps_since(const struct gc_control *c, u64 cookie)
+{
+	u64 file = cookie >> GC_COOKIE_FILE;
+
+	BOUND(file, GC_FILES - 1);
+	return c->files[file].steps_since_ns;
+}
+
+/* Is the step under way one that ended unseen? */
+static __always_inline bool gc_is_left(const struct slot *slot, u64 cookie)
+{
+	const struct gc_control *c;
+	u32 zero = 0;
+
+	if (slot->gc_sp & GC_SLOT_FULL)
+		return 0;
+	c = bpf_map_lookup_elem(&gc_settings, &zero);
+	return c && slot->gc_since_ns < gc_steps_since(c, cookie);
+}
+
 static __always_inline void gc_begin(struct pt_regs *ctx, u64 kind)
 {
 	struct slot *slot = slot_current();
@@ -49,7 +71,7 @@ static __always_inline void gc_begin(struct pt_regs *ctx, u64 kind)
 		return;
 	cookie = bpf_get_attach_cookie(ctx);
 	sp = ctx->sp + (u32)cookie;
-	if (slot->gc_since_ns && sp < (slot->gc_sp & ~(u64)GC_FLAGS))
+	if (slot->gc_since_ns && sp < (slot->gc_sp & ~(u64)GC_FLAGS) && !gc_is_left(slot, cookie))
 		return;
 	if (cookie & GC_COOKIE_STEPPED)
 		kind |= GC_SLOT_STEPPED;
@@ -78,13 +100,19 @@ static __always_inline void gc_end(struct pt_regs *ctx, u64 kind)
 		return;
 	bias = control_gc->bias_ns[!!(slot->gc_sp & GC_SLOT_STEPPED)];
 	ns = ns > bias ? ns - bias : 0;
-	if (kind)
+	if (kind) {
 		histogram_add(slot->cells.gc_ns[GC_FULL], ns);
-	else
+		slot->cells.gc_sum_ns[GC_FULL] += ns;
+	} else {
 		histogram_add(slot->cells.gc_ns[GC_STEP], ns);
+		slot->cells.gc_sum_ns[GC_STEP] += ns;
+		slot->cells.gc_steps++;
+	}
 	if (kind || cookie & GC_COOKIE_CYCLE)
 		slot->cells.gc_cycles++;
-	slot->gc_turn_ns += ns;
+	/* A turn of which the steps were not timed is not known. */
+	if (!kind || gc_steps_since(control_gc, cookie) <= now_ns)
+		slot->gc_turn_ns += ns;
 }
 
 SEC("uprobe")
@@ -151,7 +179,9 @@ int gc_world_start(struct pt_regs *ctx)
 	if (!keeper_lives(now_ns))
 		return 0;
 	bias = control_gc->bias_ns[0];
-	histogram_add(slot->cells.gc_ns[GC_STW], ns > bias ? ns - bias : 0);
+	ns = ns > bias ? ns - bias : 0;
+	histogram_add(slot->cells.gc_ns[GC_STW], ns);
+	slot->cells.gc_sum_ns[GC_STW] += ns;
 	return 0;
 }
 
@@ -172,6 +202,8 @@ int gc_bias_enter(struct pt_regs *ctx)
 	struct gc_calibration *c;
 	u32 zero = 0;
 
+	if (slot_current()) /* never: looking costs the real ones time too */
+		return 0;
 	c = bpf_map_lookup_elem(&gc_calibrations, &zero);
 	if (c)
 		c->since_ns = bpf_ktime_get_ns();
@@ -185,10 +217,13 @@ int gc_bias_exit(struct pt_regs *ctx)
 	struct gc_calibration *c;
 	u32 zero = 0;
 
+	if (slot_current())
+		return 0;
 	c = bpf_map_lookup_elem(&gc_calibrations, &zero);
 	if (!c || !c->since_ns)
 		return 0;
 	c->samples[c->count++ & (GC_SAMPLES - 1)] = now_ns - c->since_ns;
+	histogram_add(c->cells, now_ns - c->since_ns);
 	c->since_ns = 0;
 	return 0;
 }

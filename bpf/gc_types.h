@@ -7,6 +7,9 @@
 /* Cookie of a probe: frame size in the low half, flags above. */
 #define GC_COOKIE_STEPPED (1ull << 32)
 #define GC_COOKIE_CYCLE   (1ull << 33)
+#define GC_COOKIE_FILE    40 /* from this bit on: index in gc_control.files */
+
+#define GC_FILES 16u /* files with a collector whose steps are timed */
 
 /* Low bits of slot.gc_sp (a stack pointer is a multiple of eight). */
 #define GC_SLOT_FULL    1u
@@ -14,14 +17,26 @@
 
 #define GC_SAMPLES 2048u
 
-/* What the probe itself adds, by how the kernel runs the probed instruction at entry: emulated,
- * single-stepped. */
+/* A file whose step probes come and go (agent/probe/gcwatch.c). */
+struct gc_file {
+	u64 device, inode;  /* 0, 0: free */
+	u64 steps_since_ns; /* all steps since then are timed; GC_NOT_TIMED */
+};
+
+#define GC_NOT_TIMED (~0ull)
+
+/* Written by the agent alone. */
 struct gc_control {
 	u64 how; /* enum uprobe_how of agent/probe: how the programs were loaded; 0: not measured yet */
-	u64 bias_ns[2];
+	/* By how the kernel runs the probed instruction at entry: emulated, single-stepped. What both
+	 * probes add to the measured time, and what they cost the process. */
+	u64 bias_ns[2], cost_ns[2];
+	struct gc_file files[GC_FILES];
+	u64 missed_ns[GATEWAYS]; /* estimated: steps that were not timed */
 };
 
 struct gc_calibration {
 	u64 since_ns, count;
 	u64 samples[GC_SAMPLES];
+	u64 cells[TYPES_HIST_CELLS]; /* so that the programs do the work of the real ones */
 };

@@ -43,6 +43,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.sample = (unsigned int)config->probe_sample,
 		.gateways = (unsigned int)config->gateways_most,
 		.want_gc = config->probe_gc,
+		.gc_budget = config->probe_gc_budget,
 		.pin_dir = pin_dir[0] ? pin_dir : NULL,
 		.slow_request_ns = config->probe_slow_request,
 		.health_paths = &config->health_paths,
@@ -56,10 +57,12 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 {
 	struct segment_gateway *g = keeper_record(k, i);
 	struct watched *w = &k->watched[i];
+	struct probe_gc_now gc;
 	struct probe_now state;
 	struct keeper_values v = {
 		.cells = &k->cells,
 		.now = &state,
+		.gc = &gc,
 		.has_syscalls = k->has_syscalls,
 		.has_requests = k->has_requests,
 		.has_loop = k->has_loop,
@@ -70,6 +73,7 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 	if (!k->probes)
 		return;
 	probe_totals(k->probes, i, now, &k->cells, &state);
+	probe_gc_now(k->probes, i, &gc);
 	if (w->integral_at_ns && now > w->integral_at_ns) {
 		v.has_mean = true;
 		v.in_flight_mean = (double)(int64_t)(state.in_flight_integral_ns - w->integral_ns) /
@@ -201,6 +205,8 @@ static void tick(struct keeper *k)
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
+	if (k->probes)
+		probe_gc_tick(k->probes, now);
 	count = segment_writer_header(k->segment)->gateways_count;
 	segment_writer_tick_begin(k->segment);
 	for (unsigned int i = 0; i < count; i++)

@@ -63,7 +63,7 @@ struct keeper_series {
 	series_ref request_ns[HTTP_CLASSES], first_byte_ns[HTTP_CLASSES];
 	series_ref syscalls[SYSCALL_COUNT], syscall_ns[SYSCALL_COUNT];
 	series_ref errors[SYSCALL_COUNT][ERRNOS];
-	series_ref stall, gc_ns[GC_PHASES], gc_cycles;
+	series_ref stall, gc_ns[GC_PHASES], gc_cycles, gc_seconds, gc_observed;
 };
 
 int keeper_series_new(struct segment_writer *w, const char *name, const char *instance,
@@ -200,13 +200,24 @@ static void write_syscalls(struct keeper_series *s, const struct cells *c)
 	}
 }
 
-static void write_gc(struct keeper_series *s, const struct cells *c, const char *runtime)
+static void write_gc(struct keeper_series *s, const struct cells *c, const char *runtime,
+		     const struct probe_gc_now *now)
 {
+	int index;
+
 	for (unsigned int i = 0; i < GC_PHASES; i++)
 		put_histogram(s, &s->gc_ns[i], METRIC_ID_GC_PAUSE, "runtime", runtime, "phase",
 			      phase_names[i], c->gc_ns[i]);
 	put_counter(s, &s->gc_cycles, METRIC_ID_GC_CYCLES, "runtime", runtime, NULL, NULL,
 		    c->gc_cycles);
+	put_counter(s, &s->gc_seconds, METRIC_ID_GC_SECONDS, "runtime", runtime, NULL, NULL,
+		    c->gc_sum_ns[GC_STEP] + c->gc_sum_ns[GC_FULL] + c->gc_sum_ns[GC_STW] +
+			    now->missed_ns);
+	if (!now->is_known && s->gc_observed <= 0)
+		return;
+	index = lookup(s, &s->gc_observed, METRIC_ID_GC_OBSERVED, "runtime", runtime, NULL, NULL);
+	if (index >= 0 && now->is_known)
+		segment_writer_gauge(s->w, index, now->observed_ratio);
 }
 
 void keeper_series_write(struct keeper_series *s, const struct keeper_values *v)
@@ -228,11 +239,13 @@ void keeper_series_write(struct keeper_series *s, const struct keeper_values *v)
 		put_plain(s, ROW_BUSY, c->loop_busy_ns);
 	}
 	if (v->gc_runtime[0])
-		write_gc(s, c, v->gc_runtime);
+		write_gc(s, c, v->gc_runtime, v->gc);
 }
 
 void keeper_series_gone(struct keeper_series *s)
 {
 	for (unsigned int i = 0; i < GAUGE_ROWS; i++)
 		put_gauge(s, i, false, 0);
+	if (s->gc_observed > 0)
+		segment_writer_absent(s->w, s->gc_observed - 1);
 }

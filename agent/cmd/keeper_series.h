@@ -18,6 +18,7 @@ struct keeper_series *keeper_series_free(struct keeper_series *s);
 struct keeper_values {
 	const struct cells *cells;
 	const struct probe_now *now;
+	const struct probe_gc_now *gc;
 	double in_flight_mean;
 	bool has_mean; /* false on the first tick */
 	bool has_syscalls, has_requests, has_loop;

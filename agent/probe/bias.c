@@ -130,32 +130,51 @@ static void cool_cache(void)
 		memory[i]++;
 }
 
-static int take_samples(int calibrations_fd, enum bias_kind kind, struct gc_calibration *c)
+static uint64_t median_of(uint64_t *samples, size_t count)
+{
+	qsort(samples, count, sizeof(samples[0]), compare);
+	return samples[count / 2];
+}
+
+/* Nanoseconds that a caller waits, most of the time; with cool caches. */
+static uint64_t waited_ns(enum bias_kind kind, uint64_t samples[static GC_SAMPLES])
+{
+	unsigned int i;
+
+	for (i = 0; i < GC_SAMPLES; i++) {
+		uint64_t start;
+
+		cool_cache();
+		start = clock_mono_ns();
+		functions[kind].call();
+		samples[i] = clock_mono_ns() - start;
+	}
+	return median_of(samples, GC_SAMPLES);
+}
+
+static int take_samples(int calibrations_fd, enum bias_kind kind, struct gc_calibration *c,
+			uint64_t *ret_waited_ns)
 {
 	const uint32_t zero = 0;
-	unsigned int i;
 
 	memset(c, 0, sizeof(*c));
 	if (bpf_map_update_elem(calibrations_fd, &zero, c, BPF_ANY) < 0)
 		return -errno;
-	for (i = 0; i < GC_SAMPLES; i++) {
-		cool_cache();
-		functions[kind].call();
-	}
+	*ret_waited_ns = waited_ns(kind, c->samples);
 	if (bpf_map_lookup_elem(calibrations_fd, &zero, c) < 0)
 		return -errno;
 	return c->count < GC_SAMPLES / 2 ? -ENODATA : 0;
 }
 
 int bias_measure(enum uprobe_how how, int enter_fd, int exit_fd, int calibrations_fd,
-		 enum bias_kind kind, uint64_t *ret_ns, struct err *e)
+		 enum bias_kind kind, uint64_t *ret_ns, uint64_t *ret_cost_ns, struct err *e)
 {
 	const struct uprobe_place entry = {.offset = bias_entry_offset(kind)};
 	const struct uprobe_place exit_place = {.offset = bias_exit_offset(kind)};
 	struct uprobe_links enter_links = {0}, exit_links = {0};
 	_cleanup_free_ struct gc_calibration *c = NULL;
 	_cleanup_close_ int self = -1;
-	uint64_t base, median;
+	uint64_t base, median, empty, waited = 0;
 	size_t count;
 	int r;
 
@@ -168,18 +187,19 @@ int bias_measure(enum uprobe_how how, int enter_fd, int exit_fd, int calibration
 	if (self < 0)
 		return err_set(e, -errno, "/proc/self/exe: %s", err_text(-errno));
 	base = true_ns(kind);
+	empty = waited_ns(kind, c->samples);
 	r = uprobe_attach(how, enter_fd, self, &entry, 1, &enter_links);
 	if (r == 0)
 		r = uprobe_attach(how, exit_fd, self, &exit_place, 1, &exit_links);
 	if (r == 0)
-		r = take_samples(calibrations_fd, kind, c);
+		r = take_samples(calibrations_fd, kind, c, &waited);
 	uprobe_detach(&exit_links);
 	uprobe_detach(&enter_links);
 	if (r < 0)
 		return err_set(e, r, "calibrating the GC probe: %s", err_text(r));
 	count = c->count < GC_SAMPLES ? c->count : GC_SAMPLES;
-	qsort(c->samples, count, sizeof(c->samples[0]), compare);
-	median = c->samples[count / 2];
+	median = median_of(c->samples, count);
 	*ret_ns = median > base ? median - base : 0;
+	*ret_cost_ns = waited > empty ? waited - empty : 0;
 	return 0;
 }

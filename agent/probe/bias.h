@@ -17,6 +17,7 @@ uint64_t bias_entry_offset(enum bias_kind kind);
 uint64_t bias_exit_offset(enum bias_kind kind);
 
 /* Attaches both programs, calls the function, and gives the median of what was measured less what
- * a call takes without probes. calibrations_fd: map gc_calibrations. */
+ * a call takes without probes, and what both probes cost the caller. calibrations_fd: map
+ * gc_calibrations. */
 int bias_measure(enum uprobe_how how, int enter_fd, int exit_fd, int calibrations_fd,
-		 enum bias_kind kind, uint64_t *ret_ns, struct err *e);
+		 enum bias_kind kind, uint64_t *ret_ns, uint64_t *ret_cost_ns, struct err *e);

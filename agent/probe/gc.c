@@ -12,15 +12,11 @@
 #include "probe/bias.h"
 #include "probe/finder.h"
 #include "probe/gcfile.h"
-#include "probe/uprobe.h"
+#include "probe/gcwatch.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define GC_PROBES_MAX 4u /* programs attached to one file */
 
 _Static_assert(UPROBE_PLACES_MAX >= FINDER_EXITS_MAX, "all exits fit in one attachment");
 
@@ -64,6 +60,14 @@ const char *gc_how(const struct probe_set *set)
 	return how == UPROBE_NONE ? "none" : uprobe_how_name(how);
 }
 
+uint64_t probe_gc_cost_ns(const struct probe_set *set)
+{
+	struct gc_control settings;
+
+	return set->has_gc && read_settings(set, &settings) == 0 ? settings.cost_ns[BIAS_EMULATED]
+								 : 0;
+}
+
 uint64_t probe_gc_bias_ns(const struct probe_set *set)
 {
 	struct gc_control settings;
@@ -91,7 +95,7 @@ static int calibrate(const struct probe_set *set, struct gc_control *ret, struct
 	ret->how = chosen;
 	for (kind = 0; kind < BIAS_KINDS; kind++) {
 		r = bias_measure(chosen, enter, leave, set->gc_calibrations_fd, kind,
-				 &ret->bias_ns[kind], e);
+				 &ret->bias_ns[kind], &ret->cost_ns[kind], e);
 		if (r < 0)
 			return r;
 	}
@@ -102,115 +106,101 @@ static int calibrate(const struct probe_set *set, struct gc_control *ret, struct
 
 /* ---- attaching ---- */
 
-struct attachment {
-	const char *program;
-	size_t count;
-	struct uprobe_place places[UPROBE_PLACES_MAX];
-};
-
-static uint64_t cookie_of(const struct finder_point *p, bool has_cycles)
+static uint64_t cookie_of(const struct finder_point *p, bool has_cycles, int index)
 {
 	return p->frame | (p->flags & FINDER_STEPPED ? GC_COOKIE_STEPPED : 0) |
-	       (has_cycles && p->flags & FINDER_CYCLE ? GC_COOKIE_CYCLE : 0);
+	       (has_cycles && p->flags & FINDER_CYCLE ? GC_COOKIE_CYCLE : 0) |
+	       (uint64_t)(index < 0 ? 0 : index) << GC_COOKIE_FILE;
 }
 
-static struct attachment at_entry(const char *program, const struct finder_function *f)
+static struct gclink at_entry(const char *program, const struct finder_function *f, int index)
 {
-	return (struct attachment){
+	return (struct gclink){
 		.program = program,
 		.count = 1,
-		.places[0] = {f->entry.offset, cookie_of(&f->entry, false)},
+		.places[0] = {f->entry.offset, cookie_of(&f->entry, false, index)},
 	};
 }
 
-static struct attachment at_exits(const char *program, const struct finder_function *f,
-				  bool has_cycles)
+static struct gclink at_exits(const char *program, const struct finder_function *f, bool has_cycles,
+			      int index)
 {
-	struct attachment a = {.program = program, .count = f->exit_count};
+	struct gclink link = {.program = program, .count = f->exit_count};
 	unsigned int i;
 
 	for (i = 0; i < f->exit_count; i++) {
-		a.places[i].offset = f->exits[i].offset;
-		a.places[i].cookie = cookie_of(&f->exits[i], has_cycles);
+		link.places[i].offset = f->exits[i].offset;
+		link.places[i].cookie = cookie_of(&f->exits[i], has_cycles, index);
 	}
-	return a;
+	return link;
 }
 
-/* Exits first: an exit without its entry counts nothing. */
-static size_t plan(const struct finder_result *found, struct attachment *ret)
+/* What the probes of one step cost: each at an instruction that the kernel emulates or steps. */
+static uint64_t step_cost_ns(const struct gc_control *settings, const struct finder_function *step)
 {
-	bool is_jit = found->runtime == FINDER_LUAJIT;
-
-	if (found->runtime == FINDER_GO) {
-		ret[0] = at_entry("gc_world_start", &found->start);
-		ret[1] = at_entry("gc_world_stop", &found->stop);
-		ret[2] = at_entry("gc_world_cycle", &found->cycle);
-		return 3;
-	}
-	/* Only LuaJIT's step returns 1 at the end of a cycle; PUC Lua's returns nothing. */
-	ret[0] = at_exits("gc_step_exit", &found->step, is_jit);
-	ret[1] = at_exits("gc_full_exit", &found->full, false);
-	ret[2] = at_entry("gc_step_enter", &found->step);
-	ret[3] = at_entry("gc_full_enter", &found->full);
-	return 4;
-}
-
-/* Name of a link: by file, program and places, so that another keeper knows what is attached. */
-static void link_name(const struct gcfile *file, const struct attachment *a, unsigned int i,
-		      char *buf, size_t size)
-{
-	uint64_t hash = 0xcbf29ce484222325;
-	const char *c;
-	size_t j;
-
-	hash = (hash ^ (uint64_t)file->device) * 0x100000001b3;
-	hash = (hash ^ (uint64_t)file->inode) * 0x100000001b3;
-	for (c = a->program; *c; c++)
-		hash = (hash ^ (uint64_t)*c) * 0x100000001b3;
-	for (j = 0; j < a->count; j++) {
-		hash = (hash ^ a->places[j].offset) * 0x100000001b3;
-		hash = (hash ^ a->places[j].cookie) * 0x100000001b3;
-	}
-	snprintf(buf, size, "gc_%016" PRIx64 "_%u", hash, i);
-}
-
-static int attach_one(struct probe_set *set, enum uprobe_how how, const struct gcfile *file,
-		      const struct attachment *a)
-{
-	int program = probe_program_fd(set, a->program), r;
-	struct uprobe_links links = {0};
-	char name[PROBE_NAME_BYTES];
+	uint64_t emulated = settings->cost_ns[BIAS_EMULATED];
+	uint64_t stepped = settings->cost_ns[BIAS_STEPPED], more;
+	bool is_exit_stepped = false;
 	unsigned int i;
 
-	link_name(file, a, 0, name, sizeof(name));
-	if (probe_has_link(set, name))
-		return 0;
-	if (program < 0)
-		return program;
-	r = uprobe_attach(how, program, file->fd, a->places, a->count, &links);
-	/* The first link stands for all: it comes last. */
-	for (i = links.count; r == 0 && i > 0; i--) {
-		link_name(file, a, i - 1, name, sizeof(name));
-		r = probe_add_link(set, name, links.fds[i - 1]);
-		links.count--;
-	}
-	uprobe_detach(&links);
+	for (i = 0; i < step->exit_count; i++)
+		is_exit_stepped |= (step->exits[i].flags & FINDER_STEPPED) != 0;
+	more = stepped > emulated ? stepped - emulated : 0;
+	return emulated + (step->entry.flags & FINDER_STEPPED ? more : 0) +
+	       (is_exit_stepped ? more : 0);
+}
+
+static int attach_go(struct probe_set *set, enum uprobe_how how, const struct gcfile *file,
+		     const struct finder_result *found)
+{
+	const struct gclink links[] = {
+		at_entry("gc_world_start", &found->start, -1),
+		at_entry("gc_world_stop", &found->stop, -1),
+		at_entry("gc_world_cycle", &found->cycle, -1),
+	};
+	unsigned int i;
+	int r = 0;
+
+	for (i = 0; i < ARRAY_LEN(links) && r == 0; i++)
+		r = gclink_attach(set, how, file, &links[i]);
 	return r;
 }
 
-static int attach_file(struct probe_set *set, enum uprobe_how how, const struct gcfile *file,
+static int attach_lua(struct probe_set *set, const struct gc_control *settings,
+		      const struct gcfile *file, const struct finder_result *found, int index)
+{
+	bool is_jit = found->runtime == FINDER_LUAJIT;
+	struct gclink links[GC_LINKS];
+
+	/* Only LuaJIT's step returns 1 at the end of a cycle; PUC Lua's returns nothing. */
+	links[GC_STEP_EXIT] = at_exits("gc_step_exit", &found->step, is_jit, index);
+	links[GC_STEP_ENTER] = at_entry("gc_step_enter", &found->step, index);
+	links[GC_FULL_EXIT] = at_exits("gc_full_exit", &found->full, false, index);
+	links[GC_FULL_ENTER] = at_entry("gc_full_enter", &found->full, index);
+	return gcwatch_attach(set, (unsigned int)index, (enum uprobe_how)settings->how, file, links,
+			      step_cost_ns(settings, &found->step));
+}
+
+static int attach_file(struct probe_set *set, const struct gc_control *settings,
+		       unsigned int gateway, const struct gcfile *file,
 		       const struct finder_result *found, struct err *e)
 {
-	struct attachment attachments[GC_PROBES_MAX];
-	size_t count = plan(found, attachments), i;
-	int r;
+	enum uprobe_how how = (enum uprobe_how)settings->how;
+	int index = -1, r;
 
-	for (i = 0; i < count; i++) {
-		r = attach_one(set, how, file, &attachments[i]);
-		if (r < 0)
-			return err_set(e, r, "attaching %s by %s: %s", attachments[i].program,
-				       uprobe_how_name(how), err_text(r));
+	if (found->runtime == FINDER_GO) {
+		r = attach_go(set, how, file, found);
+	} else {
+		index = gcwatch_index(set, file);
+		if (index < 0)
+			return err_set(e, index,
+				       "collectors in more than %u files are in use at once",
+				       GC_FILES);
+		r = attach_lua(set, settings, file, found, index);
 	}
+	if (r < 0)
+		return err_set(e, r, "attaching by %s: %s", uprobe_how_name(how), err_text(r));
+	gcwatch_gateway(set, gateway, index);
 	return 0;
 }
 
@@ -227,9 +217,11 @@ static void report_found(enum uprobe_how how, const struct gcfile *file,
 	ret->confidence = found->confidence;
 }
 
-static int attach_best(struct probe_set *set, enum uprobe_how how, const struct gcfile *files,
-		       size_t count, struct probe_gc_report *ret)
+static int attach_best(struct probe_set *set, const struct gc_control *settings,
+		       unsigned int gateway, const struct gcfile *files, size_t count,
+		       struct probe_gc_report *ret)
 {
+	enum uprobe_how how = (enum uprobe_how)settings->how;
 	struct finder_result found;
 	struct err e = {0};
 	size_t i;
@@ -246,7 +238,7 @@ static int attach_best(struct probe_set *set, enum uprobe_how how, const struct 
 			continue;
 		}
 		report_found(how, &files[i], &found, ret);
-		r = attach_file(set, how, &files[i], &found, &e);
+		r = attach_file(set, settings, gateway, &files[i], &found, &e);
 		ret->state = r < 0 ? PROBE_UNAVAILABLE : PROBE_OK;
 		str_copy(ret->why, sizeof(ret->why), e.text);
 		if (r == 0 && found.runtime == FINDER_PUC) {
@@ -272,7 +264,6 @@ int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
 	size_t count = 0;
 	int r;
 
-	(void)gateway; /* one attachment serves all: programs look for the thread's slot */
 	memset(ret, 0, sizeof(*ret));
 	ret->state = PROBE_UNAVAILABLE;
 	r = set->has_gc ? calibrate(set, &settings, &e)
@@ -283,7 +274,7 @@ int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
 		str_copy(ret->why, sizeof(ret->why), e.text);
 		return r;
 	}
-	r = attach_best(set, (enum uprobe_how)settings.how, files, count, ret);
+	r = attach_best(set, &settings, gateway, files, count, ret);
 	gcfile_close(files, count);
 	if (r < 0 && !ret->why[0])
 		str_copy(ret->why, sizeof(ret->why), err_text(r));

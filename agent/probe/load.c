@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "probe/gcwatch.h"
 #include "probe/skel.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 static const char *const lost_names[LOST_REASONS] = {
 	[LOST_THREADS] = "threads",   [LOST_CONNECTIONS] = "connections", [LOST_PARSE] = "parse",
@@ -84,6 +86,15 @@ static void open_pinned(struct probe_set *set, const struct probe_options *optio
 	ladder_report(set, REPORT_PIN, PROBE_OK, "bpffs", "%s", "");
 }
 
+static void say_budget(struct probe_set *set)
+{
+	char budget[128];
+
+	gcwatch_budget_text(set, budget, sizeof(budget));
+	if (set->reports[REPORT_GC].state == PROBE_OK)
+		ladder_report(set, REPORT_GC, PROBE_OK, gc_how(set), "%s", budget);
+}
+
 int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, struct probe_set **ret,
 	       struct err *e)
 {
@@ -126,6 +137,12 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 			return r;
 		open_pinned(set, options);
 	}
+	if (set->has_gc) {
+		set->gc_watch = gcwatch_new(set, options->gc_budget);
+		if (!set->gc_watch)
+			return -ENOMEM;
+		say_budget(set);
+	}
 	layout_patterns(set->control, options);
 	probe_heartbeat(set, clock_mono_ns());
 	/* The kernel's BTF was parsed; its megabytes are not needed again. */
@@ -161,6 +178,7 @@ struct probe_set *probe_close(struct probe_set *set)
 		for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 			close(fds[i]);
 	}
+	gcwatch_free(set->gc_watch);
 	cells_unmap(set);
 	if (set->skel)
 		tidegate_bpf__destroy(set->skel);
@@ -259,4 +277,22 @@ int probe_add_link(struct probe_set *set, const char *name, int fd)
 		return 0;
 	snprintf(path, sizeof(path), "%s/link_%s", set->pin_path, l->name);
 	return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
+}
+
+void probe_remove_link(struct probe_set *set, const char *name)
+{
+	char path[PROBE_PATH_BYTES + 64];
+
+	for (size_t i = 0; i < set->link_count; i++) {
+		if (!str_equal(set->links[i].name, name))
+			continue;
+		/* The pin first: what is closed but pinned would go on unseen. */
+		if (set->is_pinned) {
+			snprintf(path, sizeof(path), "%s/link_%s", set->pin_path, name);
+			unlink(path);
+		}
+		close(set->links[i].fd);
+		set->links[i] = set->links[--set->link_count];
+		return;
+	}
 }

@@ -18,7 +18,7 @@ struct probe_report {
 	const char *name; /* "syscalls" "loop" "requests" "fork" "gc" … */
 	enum probe_state state;
 	char how[32];  /* "tp_btf", "raw_tp", "uprobe_multi", … */
-	char why[256]; /* what was tried and what the kernel said, with what to do; "" when ok */
+	char why[256]; /* what was tried and what the kernel said, with what to do; a limit */
 };
 
 struct probe_options {
@@ -26,6 +26,7 @@ struct probe_options {
 	unsigned int threads, connections, sample;
 	unsigned int gateways; /* indices below this one are used; 0: GATEWAYS */
 	bool want_gc;
+	uint64_t gc_budget;  /* millionths of the CPU time that timing steps may cost; 0: any */
 	const char *pin_dir; /* <bpffs>/tidegate/<id>; NULL: do not pin */
 	uint64_t slow_request_ns;
 	const struct config_list *health_paths, *health_user_agents;
@@ -119,5 +120,15 @@ struct probe_gc_report {
  * limit) and attaches to it once per file, for all processes of the gateway. Idempotent. */
 int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
 		    struct probe_gc_report *ret);
+/* Times steps as long as the budget allows. Every tick, after probe_fold. */
+void probe_gc_tick(struct probe_set *set, uint64_t now_mono_ns);
+struct probe_gc_now {
+	bool is_known;         /* the gateway has a collector that is probed */
+	double observed_ratio; /* share of the last minute in which its steps were timed */
+	uint64_t missed_ns;    /* estimate of what the others took; never falls */
+};
+void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct probe_gc_now *ret);
+/* What the probes of one step cost a worker, as calibrated. */
+uint64_t probe_gc_cost_ns(const struct probe_set *set);
 /* Nanoseconds that the probe adds to a measured step; subtracted by the BPF program itself. */
 uint64_t probe_gc_bias_ns(const struct probe_set *set);

@@ -11,6 +11,7 @@
 #include <bpf/libbpf.h>
 
 struct tidegate_bpf;
+struct gcwatch;
 
 #define PROBE_LINKS      256 /* perf uprobes need one a place */
 #define PROBE_PROGRAMS   80
@@ -60,6 +61,7 @@ struct probe_set {
 	size_t link_count;
 	struct probe_program programs[PROBE_PROGRAMS];
 	size_t program_count;
+	struct gcwatch *gc_watch; /* NULL: without has_gc */
 	struct probe_report reports[REPORTS];
 	struct probe_lost lost[LOST_REASONS + 1];
 	char pin_path[PROBE_PATH_BYTES]; /* <pin_dir>/<layout hash>; "" */
@@ -148,4 +150,6 @@ const char *gc_how(const struct probe_set *set);
 int probe_program_fd(const struct probe_set *set, const char *name);
 /* Takes a link made elsewhere: pinned with the rest under this name. Takes fd, also on failure. */
 int probe_add_link(struct probe_set *set, const char *name, int fd);
+/* Closes it and removes its pin; no link of that name is fine. */
+void probe_remove_link(struct probe_set *set, const char *name);
 bool probe_has_link(const struct probe_set *set, const char *name);
