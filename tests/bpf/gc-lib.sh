@@ -59,6 +59,7 @@ gc_begin() {
 			listen 127.0.0.1:$gc_port;
 			location / { return 204; }
 			location /gc { content_by_lua_block { handler() } }
+			location /garbage { content_by_lua_file "$gc_here/gc-garbage.lua"; }
 		}
 	}
 	CONF
