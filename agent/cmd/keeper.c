@@ -188,6 +188,15 @@ static void gap_end(struct keeper *k)
 	}
 }
 
+static void on_gc_timer(void *data)
+{
+	struct keeper *k = data;
+	uint64_t again_ns = k->probes ? probe_gc_tick(k->probes, clock_mono_ns()) : 0;
+
+	if (k->gc_timer && again_ns && again_ns < k->interval_ns)
+		loop_set_timer(k->gc_timer, again_ns / NS_PER_MS, 0);
+}
+
 static void tick(struct keeper *k)
 {
 	static const char said[] = "{\"type\":\"tick\"}";
@@ -205,8 +214,7 @@ static void tick(struct keeper *k)
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
-	if (k->probes)
-		probe_gc_tick(k->probes, now);
+	on_gc_timer(k);
 	count = segment_writer_header(k->segment)->gateways_count;
 	segment_writer_tick_begin(k->segment);
 	for (unsigned int i = 0; i < count; i++)
@@ -459,6 +467,8 @@ int keeper_run(struct daemon_context *ctx)
 				&watch);
 	if (r >= 0)
 		r = loop_add_timer(k->loop, 0, k->interval_ns / NS_PER_MS, on_timer, k, &k->timer);
+	if (r >= 0)
+		r = loop_add_timer(k->loop, 0, 0, on_gc_timer, k, &k->gc_timer);
 	if (r < 0) {
 		log_error("keeper", "cannot begin", "why=\"%s\"", e.text[0] ? e.text : err_text(r));
 		keeper_close(k);

@@ -22,7 +22,7 @@ struct watched {
 struct keeper {
 	struct daemon_context *ctx;
 	struct loop *loop;
-	struct loop_watch *timer;
+	struct loop_watch *timer, *gc_timer;
 	struct segment_writer *segment;
 	struct probe_set *probes;
 	struct gateways *gateways;

@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-#define RATE_FADE_NS  2e9  /* CPU time in which a learnt rate fades to a third */
+#define BURST_FADE_NS 2e9 /* CPU time in which the beginning of a long burst fades to half */
+#define RATE_FADE_NS \
+	0.3e9 /* the same of the bursts before, each taken for GC_DUTY_BURST_NS at most */
 #define RATIO_FADE_NS 60e9 /* the same of the observed share, on the clock */
 
 void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t now_ns)
@@ -13,13 +15,13 @@ void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t 
 	d->budget = budget;
 	d->cost_ns = cost_ns;
 	d->ticked_ns = d->switched_ns = now_ns;
-	d->is_on = true;
+	d->is_on = d->is_short = true;
 }
 
 bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t cpu_ns)
 {
 	double wall_ns = now_ns > d->ticked_ns ? (double)(now_ns - d->ticked_ns) : 0;
-	double earned_ns = (double)cpu_ns;
+	double earned_ns = (double)cpu_ns, spent_ns = (double)steps * (double)d->cost_ns;
 	bool is_on;
 
 	d->ticked_ns = now_ns;
@@ -27,14 +29,15 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t c
 		return d->is_on = true;
 	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
 		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
-	d->credit_ns += d->budget * earned_ns - (double)steps * (double)d->cost_ns;
+	d->credit_ns += d->budget * earned_ns - spent_ns;
 	if (d->credit_ns > d->budget * GC_DUTY_SAVED_NS)
 		d->credit_ns = d->budget * GC_DUTY_SAVED_NS;
 	if (d->credit_ns < -d->budget * GC_DUTY_DEBT_NS)
 		d->credit_ns = -d->budget * GC_DUTY_DEBT_NS;
 	is_on = d->credit_ns >= 0;
-	if (is_on != d->is_on && now_ns - d->switched_ns >= GC_DUTY_LEAST_NS) {
-		d->is_on = is_on;
+	d->is_short = is_on && spent_ns > d->budget * earned_ns;
+	if (is_on != d->is_on && now_ns - d->switched_ns >= GC_DUTY_BURST_NS) {
+		d->is_on = d->is_short = is_on;
 		d->switched_ns = now_ns;
 	}
 	return d->is_on;
@@ -47,24 +50,43 @@ void gc_estimate_begin(struct gc_estimate *e, uint64_t missed_ns)
 	e->observed_ratio = 1;
 }
 
+static void rate_add(struct gc_rate *to, double step_ns, double cpu_ns, double fade_ns)
+{
+	double kept = fade_ns / (fade_ns + cpu_ns);
+
+	to->step_ns = to->step_ns * kept + step_ns;
+	to->cpu_ns = to->cpu_ns * kept + cpu_ns;
+}
+
+/* The budget ends a burst the sooner the more it costs. So that cheap moments do not weigh more, all
+ * bursts weigh the same, unless the gateway was idle in them. */
+static void burst_end(struct gc_estimate *e)
+{
+	double cpu_ns = e->burst.cpu_ns;
+	double scale = cpu_ns > GC_DUTY_BURST_NS ? GC_DUTY_BURST_NS / cpu_ns : 1;
+
+	if (cpu_ns > 0)
+		rate_add(&e->rate, e->burst.step_ns * scale, cpu_ns * scale, RATE_FADE_NS);
+	memset(&e->burst, 0, sizeof(e->burst));
+}
+
 void gc_estimate_next(struct gc_estimate *e, const struct gc_elapsed *t)
 {
-	double ns = (double)t->ns, cpu_ns = (double)t->cpu_ns, kept, expected;
+	double ns = (double)t->ns, cpu_ns = (double)t->cpu_ns, expected;
 
 	e->observed_ratio +=
 		((t->is_timed ? 1 : 0) - e->observed_ratio) * ns / (RATIO_FADE_NS + ns);
 	/* Without the probes the worker had done more in the same time. */
 	cpu_ns -= (double)t->probe_ns < cpu_ns ? (double)t->probe_ns : 0;
 	if (t->is_timed) {
-		kept = RATE_FADE_NS / (RATE_FADE_NS + cpu_ns);
-		e->step_ns = e->step_ns * kept + (double)t->step_ns;
-		e->cpu_ns = e->cpu_ns * kept + cpu_ns;
+		rate_add(&e->burst, (double)t->step_ns, cpu_ns, BURST_FADE_NS);
 		return;
 	}
-	if (e->cpu_ns <= 0)
+	burst_end(e);
+	if (e->rate.cpu_ns <= 0)
 		return;
 	/* Some were timed before the probes were off, or since they are on. */
-	expected = e->step_ns / e->cpu_ns * cpu_ns - (double)t->step_ns;
+	expected = e->rate.step_ns / e->rate.cpu_ns * cpu_ns - (double)t->step_ns;
 	if (expected > cpu_ns)
 		expected = cpu_ns;
 	if (expected > 0)

@@ -15,8 +15,8 @@
 #define GC_DUTY_SAVED_NS 5000000000.0
 /* Debt beyond this is forgotten: one absurd number must not end all timing. */
 #define GC_DUTY_DEBT_NS 3600000000000.0
-/* Attaching and detaching have a price of their own. */
-#define GC_DUTY_LEAST_NS 100000000ULL
+/* Shortest burst: attaching and detaching have a price of their own, in the process as well. */
+#define GC_DUTY_BURST_NS 100000000ULL
 
 /* A purse: CPU time of the watched processes fills it, probed steps empty it. Steps are timed until
  * it is empty, and again when the debt is paid; so in the long run the budget holds whatever the
@@ -27,6 +27,7 @@ struct gc_duty {
 	double credit_ns;
 	uint64_t ticked_ns, switched_ns;
 	bool is_on;
+	bool is_short; /* ask again after GC_DUTY_BURST_NS: the purse empties, or nobody knows yet */
 };
 
 /* Begins attached. */
@@ -36,11 +37,17 @@ void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t 
  * that run the collector. Returns whether steps are to be timed from now on. */
 bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t cpu_ns);
 
+/* Time in steps, and CPU time in all. */
+struct gc_rate {
+	double step_ns, cpu_ns;
+};
+
 /* What one gateway's steps take, seen or not. While they are timed their share of the CPU time is
- * learnt (that of the last seconds weighs most), while they are not it is applied to the CPU time
- * used then: a gateway that idles meanwhile collects nothing. */
+ * learnt (the last bursts weigh most), while they are not it is applied to the CPU time used then: a
+ * gateway that idles meanwhile collects nothing. */
 struct gc_estimate {
-	double step_ns, cpu_ns; /* timed, fading */
+	struct gc_rate burst; /* under way */
+	struct gc_rate rate;  /* of those before */
 	uint64_t missed_ns; /* estimated for the times in which steps were not timed; never falls */
 	double observed_ratio; /* share of the last minute in which they were */
 };

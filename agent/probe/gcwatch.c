@@ -372,14 +372,14 @@ static bool duty_asks(struct watched_file *f, uint64_t now_ns)
 	return f->is_switching;
 }
 
-void probe_gc_tick(struct probe_set *set, uint64_t now_ns)
+uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 {
 	struct gcwatch *w = set->gc_watch;
-	bool is_switched = false;
+	bool is_switched = false, is_short = false;
 	uint64_t after_ns;
 
 	if (!w)
-		return;
+		return 0;
 	take_reading(set);
 	/* The first reading is where differences begin. */
 	if (w->read_ns && now_ns > w->read_ns)
@@ -388,10 +388,13 @@ void probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 	for (unsigned int i = 0; i < GC_FILES; i++) {
 		struct watched_file *f = &w->files[i];
 
-		if (f->file.fd < 0 || !duty_asks(f, now_ns))
+		if (f->file.fd < 0)
 			continue;
-		file_switch(set, i, f->duty.is_on);
-		is_switched = true;
+		if (duty_asks(f, now_ns)) {
+			file_switch(set, i, f->duty.is_on);
+			is_switched = true;
+		}
+		is_short |= f->is_used && f->duty.is_short;
 	}
 	if (is_switched) {
 		/* What happens while probes come or go belongs neither to before nor to after. */
@@ -405,6 +408,7 @@ void probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 		w->files[i].is_switching = false;
 	if (w->is_dirty)
 		settings_write(set);
+	return is_short ? GC_DUTY_BURST_NS : 0;
 }
 
 void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct probe_gc_now *ret)

@@ -120,8 +120,9 @@ struct probe_gc_report {
  * limit) and attaches to it once per file, for all processes of the gateway. Idempotent. */
 int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
 		    struct probe_gc_report *ret);
-/* Times steps as long as the budget allows. Every tick, after probe_fold. */
-void probe_gc_tick(struct probe_set *set, uint64_t now_mono_ns);
+/* Times steps as long as the budget allows. Every tick, after probe_fold, and once more after as many
+ * nanoseconds as it returns (0: the next tick will do): bursts are shorter than a tick. */
+uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_mono_ns);
 struct probe_gc_now {
 	bool is_known;         /* the gateway has a collector that is probed */
 	double observed_ratio; /* share of the last minute in which its steps were timed */

@@ -473,7 +473,7 @@ static void pinned_steps_survive_the_keeper(void **state)
 
 /* ---- the counter ---- */
 
-#define COUNTER_TICK_MS 1000
+#define COUNTER_TICK_NS NS_PER_S
 
 static void print_totals(void)
 {
@@ -531,8 +531,8 @@ static int count(int argc, char **argv)
 		now = clock_mono_ns();
 		if (now >= next) {
 			probe_heartbeat(set, now);
-			probe_gc_tick(set, now);
-			next = now + COUNTER_TICK_MS * NS_PER_MS;
+			next = probe_gc_tick(set, now);
+			next = now + (next ? next : COUNTER_TICK_NS);
 		}
 		r = poll(&in, 1, (int)((next - now) / NS_PER_MS) + 1);
 		if (r <= 0)
