@@ -125,8 +125,8 @@ static void host_start(struct host *host, const char *script)
 	if (host->pid == 0) {
 		dup2(to[0], 0);
 		dup2(from[1], 1);
-		close(to[1]);
-		close(from[0]);
+		/* Links as well: open here, they would outlive their detaching. */
+		close_range(3, ~0U, 0);
 		host_main(host->library, script);
 	}
 	close(to[0]);
@@ -410,6 +410,59 @@ static void steps_come_and_go_with_the_budget(void **state)
 	assert_int_equal(r, 0);
 }
 
+/* A step under way when the probes went has no end; what comes deeper in the stack is not part of it. */
+static void a_step_without_its_end_hides_no_collection(void **state)
+{
+	static const char script[] =
+		"jit.off() local gc = collectgarbage gc('stop') gc('collect') gc('stop') "
+		"local is_in = false getmetatable(newproxy(true)).__gc = function() is_in = true "
+		"io.write('in\\n') io.flush() io.read('*l') end "
+		"io.write('ready\\n') io.flush() io.read('*l') "
+		"while not is_in do gc('step') gc('stop') end "
+		"io.write('out\\n') io.flush() io.read('*l') "
+		"local function deep(n) if n == 0 then gc('collect') gc('stop') return '' end "
+		"return (string.gsub('x', 'x', function() return deep(n - 1) end)) end deep(20) "
+		"io.write('done\\n') io.flush() io.read('*l')";
+	struct host host = {.library = LIBS "libluajit-5.1.so.2"}, other = host;
+	struct probe_set *others = set;
+	unsigned long full;
+	uint64_t now;
+	char line[64];
+
+	(void)state;
+	assert_int_equal(open_set(&set, 100, NULL, 0), 0);
+	host_start(&host, script);
+	host_start(&other, obedient);
+	other.step = (unsigned long)cells.gc_steps;
+	now = clock_mono_ns();
+	probe_gc_tick(set, now);
+	fprintf(host.in, "go\n");
+	fflush(host.in);
+	assert_non_null(fgets(line, sizeof(line), host.out));
+	assert_string_equal(line, "in\n");
+	take_totals(set);
+	other.step = (unsigned long)cells.gc_steps;
+	host_do(&other, "step", 1000);
+	probe_gc_tick(set, now + NS_PER_S);
+	wait_until_not_timed(&other);
+	fprintf(host.in, "go\n");
+	fflush(host.in);
+	assert_non_null(fgets(line, sizeof(line), host.out));
+	take_totals(set);
+	full = count_of(GC_FULL);
+	fprintf(host.in, "go\n");
+	fflush(host.in);
+	assert_non_null(fgets(line, sizeof(line), host.out));
+	assert_string_equal(line, "done\n");
+	take_totals(set);
+	assert_int_equal(count_of(GC_FULL) - full, 1);
+	fprintf(other.in, "end\n");
+	host_end(&other);
+	host_end(&host);
+	probe_close(set);
+	set = others;
+}
+
 #define PIN_DIR "/sys/fs/bpf/tidegate-test-gc/host"
 
 /* The next keeper goes on from either state, and counts nothing twice. */
@@ -555,6 +608,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_process_without_a_runtime_says_so),
 		cmocka_unit_test(the_bias_was_measured),
 		cmocka_unit_test(steps_come_and_go_with_the_budget),
+		cmocka_unit_test(a_step_without_its_end_hides_no_collection),
 		cmocka_unit_test(pinned_steps_survive_the_keeper),
 	};
 	const char *budget = getenv("GC_BUDGET");
