@@ -145,6 +145,9 @@ static uint64_t step_cost_ns(const struct gc_control *settings, const struct fin
 
 	for (i = 0; i < step->exit_count; i++)
 		is_exit_stepped |= (step->exits[i].flags & FINDER_STEPPED) != 0;
+	/* Never less than what is seen from inside: a machine under load measures strange things. */
+	if (emulated < settings->bias_ns[BIAS_EMULATED])
+		emulated = settings->bias_ns[BIAS_EMULATED];
 	more = stepped > emulated ? stepped - emulated : 0;
 	return emulated + (step->entry.flags & FINDER_STEPPED ? more : 0) +
 	       (is_exit_stepped ? more : 0);
