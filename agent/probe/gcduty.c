@@ -22,6 +22,7 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t c
 {
 	double wall_ns = now_ns > d->ticked_ns ? (double)(now_ns - d->ticked_ns) : 0;
 	double earned_ns = (double)cpu_ns, spent_ns = (double)steps * (double)d->cost_ns;
+	double saved_ns = GC_DUTY_SAVED_NS;
 	bool is_on;
 
 	d->ticked_ns = now_ns;
@@ -30,8 +31,10 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t c
 	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
 		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
 	d->credit_ns += d->budget * earned_ns - spent_ns;
-	if (d->credit_ns > d->budget * GC_DUTY_SAVED_NS)
-		d->credit_ns = d->budget * GC_DUTY_SAVED_NS;
+	if (wall_ns > 0 && earned_ns > wall_ns)
+		saved_ns *= earned_ns / wall_ns;
+	if (d->credit_ns > d->budget * saved_ns)
+		d->credit_ns = d->budget * saved_ns;
 	if (d->credit_ns < -d->budget * GC_DUTY_DEBT_NS)
 		d->credit_ns = -d->budget * GC_DUTY_DEBT_NS;
 	is_on = d->credit_ns >= 0;

@@ -11,7 +11,7 @@
 
 /* Below this share of one CPU a worker counts as using it: what nobody feels is not saved. */
 #define GC_DUTY_CPU_LEAST 0.1
-/* What was not used in quiet times pays for so much time of one CPU, no more. */
+/* What was not used in quiet times pays for so much time, of one CPU or of those now in use. */
 #define GC_DUTY_SAVED_NS 5000000000.0
 /* Debt beyond this is forgotten: one absurd number must not end all timing. */
 #define GC_DUTY_DEBT_NS 3600000000000.0

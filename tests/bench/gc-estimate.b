@@ -9,7 +9,7 @@ source "$(dirname "$0")/../bpf/gc-lib.sh"
 missing=$(gc_missing)
 [ -z "$missing" ] || { echo "# gc-estimate: $missing is missing"; exit 0; }
 gc_begin
-slices=${SLICES:-40000}
+slices=${SLICES:-200000}
 
 one_run() { # one_run none|always|budget
 	local before after
@@ -36,7 +36,7 @@ one_run() { # one_run none|always|budget
 of() { jq "$2" "$gc_dir/gc.$1" | median; }
 more() { jq -n "$1 / $2 - 1"; }
 
-for _ in $(seq "${ROUNDS:-5}"); do
+for _ in $(seq "${ROUNDS:-3}"); do
 	for what in none always budget; do one_run $what; done
 done
 none=$(median <"$gc_dir/cpu.none") always=$(median <"$gc_dir/cpu.always") budget=$(median <"$gc_dir/cpu.budget")

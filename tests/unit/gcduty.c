@@ -105,6 +105,20 @@ static void a_constant_load_costs_the_budget(void **state)
 	assert_true(r.estimate.observed_ratio > 0.35 && r.estimate.observed_ratio < 0.6);
 }
 
+static void many_workers_have_one_purse(void **state)
+{
+	const struct load load = {.cpu = 32, .steps = 28000};
+	struct run r;
+
+	(void)state;
+	run_begin(&r, 0.01);
+	for (unsigned int i = 0; i < 3600; i++)
+		run_tick(&r, NS_PER_S, &load);
+	assert_true(cost_of(&r) < 0.011);
+	assert_true(cost_of(&r) > 0.009);
+	assert_true(estimate_error(&r) > -0.02 && estimate_error(&r) < 0.02);
+}
+
 static void a_bursty_load_costs_at_most_the_budget(void **state)
 {
 	const struct load busy = {.cpu = 1, .steps = 40000}, quiet = {.cpu = 0.02, .steps = 40000};
@@ -237,6 +251,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_constant_load_costs_the_budget),
+		cmocka_unit_test(many_workers_have_one_purse),
 		cmocka_unit_test(a_bursty_load_costs_at_most_the_budget),
 		cmocka_unit_test(a_changing_load_is_estimated),
 		cmocka_unit_test(a_quiet_load_is_always_timed),
