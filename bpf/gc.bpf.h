@@ -107,6 +107,8 @@ static __always_inline void gc_end(struct pt_regs *ctx, u64 kind)
 		histogram_add(slot->cells.gc_ns[GC_STEP], ns);
 		slot->cells.gc_sum_ns[GC_STEP] += ns;
 		slot->cells.gc_steps++;
+		if (cookie & GC_COOKIE_STEPPED)
+			slot->cells.gc_stepped++;
 	}
 	if (kind || cookie & GC_COOKIE_CYCLE)
 		slot->cells.gc_cycles++;

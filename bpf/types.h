@@ -77,7 +77,8 @@ struct cells {
 	u64 requests_lost, requests_aborted;
 	u64 accepts, closes; /* of downstream connections */
 	u64 gc_cycles;
-	u64 gc_steps, gc_sum_ns[GC_PHASES]; /* exact sums of what gc_ns holds; not of GC_TURN */
+	/* of steps; those left at a single-stepped instruction; exact sums of gc_ns but GC_TURN */
+	u64 gc_steps, gc_stepped, gc_sum_ns[GC_PHASES];
 	u64 stall_ns[TYPES_HIST_CELLS];
 	u64 request_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];

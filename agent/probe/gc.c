@@ -135,24 +135,6 @@ static struct gclink at_exits(const char *program, const struct finder_function 
 	return link;
 }
 
-/* What the probes of one step cost: each at an instruction that the kernel emulates or steps. */
-static uint64_t step_cost_ns(const struct gc_control *settings, const struct finder_function *step)
-{
-	uint64_t emulated = settings->cost_ns[BIAS_EMULATED];
-	uint64_t stepped = settings->cost_ns[BIAS_STEPPED], more;
-	bool is_exit_stepped = false;
-	unsigned int i;
-
-	for (i = 0; i < step->exit_count; i++)
-		is_exit_stepped |= (step->exits[i].flags & FINDER_STEPPED) != 0;
-	/* Never less than what is seen from inside: a machine under load measures strange things. */
-	if (emulated < settings->bias_ns[BIAS_EMULATED])
-		emulated = settings->bias_ns[BIAS_EMULATED];
-	more = stepped > emulated ? stepped - emulated : 0;
-	return emulated + (step->entry.flags & FINDER_STEPPED ? more : 0) +
-	       (is_exit_stepped ? more : 0);
-}
-
 static int attach_go(struct probe_set *set, enum uprobe_how how, const struct gcfile *file,
 		     const struct finder_result *found)
 {
@@ -173,15 +155,23 @@ static int attach_lua(struct probe_set *set, const struct gc_control *settings,
 		      const struct gcfile *file, const struct finder_result *found, int index)
 {
 	bool is_jit = found->runtime == FINDER_LUAJIT;
+	uint64_t emulated = settings->cost_ns[BIAS_EMULATED];
+	uint64_t stepped = settings->cost_ns[BIAS_STEPPED];
 	struct gclink links[GC_LINKS];
 
+	/* Never less than what is seen from inside: a machine under load measures strange things. */
+	if (emulated < settings->bias_ns[BIAS_EMULATED])
+		emulated = settings->bias_ns[BIAS_EMULATED];
+	if (stepped < emulated)
+		stepped = emulated;
 	/* Only LuaJIT's step returns 1 at the end of a cycle; PUC Lua's returns nothing. */
 	links[GC_STEP_EXIT] = at_exits("gc_step_exit", &found->step, is_jit, index);
 	links[GC_STEP_ENTER] = at_entry("gc_step_enter", &found->step, index);
 	links[GC_FULL_EXIT] = at_exits("gc_full_exit", &found->full, false, index);
 	links[GC_FULL_ENTER] = at_entry("gc_full_enter", &found->full, index);
 	return gcwatch_attach(set, (unsigned int)index, (enum uprobe_how)settings->how, file, links,
-			      step_cost_ns(settings, &found->step));
+			      found->step.entry.flags & FINDER_STEPPED ? stepped : emulated,
+			      stepped - emulated);
 }
 
 static int attach_file(struct probe_set *set, const struct gc_control *settings,

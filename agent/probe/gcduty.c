@@ -9,19 +9,18 @@
 	0.3e9 /* the same of the bursts before, each taken for GC_DUTY_BURST_NS at most */
 #define RATIO_FADE_NS 60e9 /* the same of the observed share, on the clock */
 
-void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t now_ns)
+void gc_duty_begin(struct gc_duty *d, double budget, uint64_t now_ns)
 {
 	memset(d, 0, sizeof(*d));
 	d->budget = budget;
-	d->cost_ns = cost_ns;
 	d->ticked_ns = d->switched_ns = now_ns;
 	d->is_on = d->is_short = true;
 }
 
-bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t cpu_ns)
+bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t spent_ns, uint64_t cpu_ns)
 {
 	double wall_ns = now_ns > d->ticked_ns ? (double)(now_ns - d->ticked_ns) : 0;
-	double earned_ns = (double)cpu_ns, spent_ns = (double)steps * (double)d->cost_ns;
+	double earned_ns = (double)cpu_ns;
 	double saved_ns = GC_DUTY_SAVED_NS;
 	bool is_on;
 
@@ -30,7 +29,7 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t c
 		return d->is_on = true;
 	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
 		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
-	d->credit_ns += d->budget * earned_ns - spent_ns;
+	d->credit_ns += d->budget * earned_ns - (double)spent_ns;
 	if (wall_ns > 0 && earned_ns > wall_ns)
 		saved_ns *= earned_ns / wall_ns;
 	if (d->credit_ns > d->budget * saved_ns)
@@ -38,7 +37,7 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t c
 	if (d->credit_ns < -d->budget * GC_DUTY_DEBT_NS)
 		d->credit_ns = -d->budget * GC_DUTY_DEBT_NS;
 	is_on = d->credit_ns >= 0;
-	d->is_short = is_on && spent_ns > d->budget * earned_ns;
+	d->is_short = is_on && (double)spent_ns > d->budget * earned_ns;
 	if (is_on != d->is_on && now_ns - d->switched_ns >= GC_DUTY_BURST_NS) {
 		d->is_on = d->is_short = is_on;
 		d->switched_ns = now_ns;

@@ -22,8 +22,7 @@
  * it is empty, and again when the debt is paid; so in the long run the budget holds whatever the
  * load does, and a load that stays below it is timed always. */
 struct gc_duty {
-	double budget;    /* share of the CPU time; 1: all steps are timed */
-	uint64_t cost_ns; /* what the probes of one step cost the worker */
+	double budget; /* share of the CPU time; 1: all steps are timed */
 	double credit_ns;
 	uint64_t ticked_ns, switched_ns;
 	bool is_on;
@@ -31,11 +30,11 @@ struct gc_duty {
 };
 
 /* Begins attached. */
-void gc_duty_begin(struct gc_duty *d, double budget, uint64_t cost_ns, uint64_t now_ns);
+void gc_duty_begin(struct gc_duty *d, double budget, uint64_t now_ns);
 
-/* steps: probed since the last call, whether or not is_on; cpu_ns: used since then by all processes
- * that run the collector. Returns whether steps are to be timed from now on. */
-bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t steps, uint64_t cpu_ns);
+/* spent_ns: what the probes cost since the last call, whether or not is_on; cpu_ns: used since then by
+ * all processes that run the collector. Returns whether steps are to be timed from now on. */
+bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t spent_ns, uint64_t cpu_ns);
 
 /* Time in steps, and CPU time in all. */
 struct gc_rate {

@@ -22,7 +22,7 @@
 
 /* What happened between two readings. */
 struct reading {
-	uint64_t steps, step_ns, cpu_ns;
+	uint64_t steps, stepped, step_ns, cpu_ns;
 };
 
 struct watched_file {
@@ -30,7 +30,8 @@ struct watched_file {
 	enum uprobe_how how;
 	struct gclink links[GC_LINKS];
 	struct gc_duty duty;
-	struct reading fresh; /* since the duty was asked */
+	uint64_t cost_ns, stepped_cost_ns; /* of one step; more, if it is left at a stepped place */
+	uint64_t spent_ns, cpu_ns;         /* since the duty was asked */
 	bool is_attached;
 	bool is_switching; /* in this tick */
 	bool is_used;      /* a live thread of a gateway runs it */
@@ -41,7 +42,7 @@ struct watched_gateway {
 	bool is_read; /* steps and step_ns are */
 	int file;     /* -1: all is timed */
 	struct gc_estimate estimate;
-	uint64_t steps, step_ns; /* counted up to the last reading */
+	uint64_t steps, stepped, step_ns; /* counted up to the last reading */
 };
 
 /* CPU clock of a process, by the slot of its main thread. */
@@ -207,8 +208,8 @@ int gcwatch_index(struct probe_set *set, const struct gcfile *file)
 }
 
 int gcwatch_attach(struct probe_set *set, unsigned int index, enum uprobe_how how,
-		   const struct gcfile *file, const struct gclink links[GC_LINKS],
-		   uint64_t step_cost_ns)
+		   const struct gcfile *file, const struct gclink links[GC_LINKS], uint64_t cost_ns,
+		   uint64_t stepped_cost_ns)
 {
 	struct watched_file *f = &set->gc_watch->files[index];
 	int r;
@@ -220,7 +221,9 @@ int gcwatch_attach(struct probe_set *set, unsigned int index, enum uprobe_how ho
 			return -errno;
 		f->how = how;
 		memcpy(f->links, links, sizeof(f->links));
-		gc_duty_begin(&f->duty, set->gc_watch->budget, step_cost_ns, clock_mono_ns());
+		f->cost_ns = cost_ns;
+		f->stepped_cost_ns = stepped_cost_ns;
+		gc_duty_begin(&f->duty, set->gc_watch->budget, clock_mono_ns());
 	}
 	f->is_used = true;
 	r = gclink_attach(set, how, file, &f->links[GC_FULL_EXIT]);
@@ -272,7 +275,13 @@ static uint64_t cpu_since(struct watched_process *p, const struct slot *slot)
 static void add_cells(struct reading *sum, const struct cells *c)
 {
 	sum->steps += __atomic_load_n(&c->gc_steps, __ATOMIC_RELAXED);
+	sum->stepped += __atomic_load_n(&c->gc_stepped, __ATOMIC_RELAXED);
 	sum->step_ns += __atomic_load_n(&c->gc_sum_ns[GC_STEP], __ATOMIC_RELAXED);
+}
+
+static uint64_t since(const struct watched_gateway *g, uint64_t now, uint64_t before)
+{
+	return g->is_read && now > before ? now - before : 0;
 }
 
 /* Sums of all gateways with a collector, then what is new in them. */
@@ -308,12 +317,13 @@ static void take_reading(struct probe_set *set)
 		if (bank)
 			add_cells(now, &bank->cells);
 		sum = *now;
-		now->steps = g->is_read && sum.steps > g->steps ? sum.steps - g->steps : 0;
-		now->step_ns =
-			g->is_read && sum.step_ns > g->step_ns ? sum.step_ns - g->step_ns : 0;
-		g->is_read = true;
+		now->steps = since(g, sum.steps, g->steps);
+		now->stepped = since(g, sum.stepped, g->stepped);
+		now->step_ns = since(g, sum.step_ns, g->step_ns);
 		g->steps = sum.steps;
+		g->stepped = sum.stepped;
 		g->step_ns = sum.step_ns;
+		g->is_read = true;
 	}
 }
 
@@ -332,15 +342,15 @@ static void estimate_all(struct probe_set *set, uint64_t elapsed_ns)
 		if (!g->is_known || g->file < 0)
 			continue;
 		f = &w->files[g->file];
-		t.probe_ns = new->steps * f->duty.cost_ns;
+		t.probe_ns = new->steps * f->cost_ns + new->stepped * f->stepped_cost_ns;
 		t.is_timed = f->is_attached && !f->is_switching;
 		gc_estimate_next(&g->estimate, &t);
 		if (w->settings.missed_ns[i] != g->estimate.missed_ns) {
 			w->settings.missed_ns[i] = g->estimate.missed_ns;
 			w->is_dirty = true;
 		}
-		f->fresh.steps += new->steps;
-		f->fresh.cpu_ns += new->cpu_ns;
+		f->spent_ns += t.probe_ns;
+		f->cpu_ns += new->cpu_ns;
 	}
 }
 
@@ -357,7 +367,7 @@ static void file_switch(struct probe_set *set, unsigned int index, bool is_on)
 		steps_detach(set, index);
 	log_debug("probe", is_on ? "GC steps are timed" : "GC steps are not timed",
 		  "object=%s cost_ns=%llu credit_ns=%.0f", f->file.path,
-		  (unsigned long long)f->duty.cost_ns, f->duty.credit_ns);
+		  (unsigned long long)f->cost_ns, f->duty.credit_ns);
 	if (r < 0 && log_allowed(&limit, clock_mono_ns(), &swallowed))
 		log_warning("probe", "the probes of GC steps cannot be attached again",
 			    "object=%s why=\"%s\"", f->file.path, err_text(r));
@@ -365,9 +375,9 @@ static void file_switch(struct probe_set *set, unsigned int index, bool is_on)
 
 static bool duty_asks(struct watched_file *f, uint64_t now_ns)
 {
-	bool is_on = gc_duty_next(&f->duty, now_ns, f->fresh.steps, f->fresh.cpu_ns);
+	bool is_on = gc_duty_next(&f->duty, now_ns, f->spent_ns, f->cpu_ns);
 
-	memset(&f->fresh, 0, sizeof(f->fresh));
+	f->spent_ns = f->cpu_ns = 0;
 	f->is_switching = is_on != f->is_attached;
 	return f->is_switching;
 }

@@ -19,10 +19,11 @@ struct gcwatch *gcwatch_free(struct gcwatch *w);
 int gcwatch_index(struct probe_set *set, const struct gcfile *file);
 
 /* Attaches all four, or those on full collections if the file's steps are just not timed. Takes a
- * copy of the file's descriptor. */
+ * copy of the file's descriptor. cost_ns: of the probes of one step; stepped_cost_ns: more, when the
+ * kernel single-steps the instruction at which it is left. */
 int gcwatch_attach(struct probe_set *set, unsigned int index, enum uprobe_how how,
-		   const struct gcfile *file, const struct gclink links[GC_LINKS],
-		   uint64_t step_cost_ns);
+		   const struct gcfile *file, const struct gclink links[GC_LINKS], uint64_t cost_ns,
+		   uint64_t stepped_cost_ns);
 
 /* The gateway's collector is in this file; index -1: in one whose pauses are all timed. */
 void gcwatch_gateway(struct probe_set *set, unsigned int gateway, int index);

@@ -24,6 +24,7 @@ one_run() { # one_run none|always|budget
 	cpu=$(($(cpu_ns "$gc_worker") - cpu))
 	echo "$cpu" >>"$gc_dir/cpu.$1"
 	if [ "$1" != none ]; then
+		pause 1.2 # the counter ticks once more
 		after=$(gc_totals)
 		jq -sc --arg cpu "$cpu" '{observed: .[1].observed, cost_ns: .[1].cost_ns,
 			steps: (.[1].step - .[0].step),

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Handler that makes ?slices=N times the same garbage, each in a turn of the event loop of its own,
+-- Handler that makes ?slices=N times the same garbage, giving way to others after each,
 -- and lets the collector run as it would in any gateway.
 local slices = tonumber(ngx.var.arg_slices) or 1
 if not collectgarbage "isrunning" then

@@ -31,7 +31,7 @@ struct run {
 static void run_begin(struct run *r, double budget)
 {
 	*r = (struct run){.now_ns = 1000 * NS_PER_S};
-	gc_duty_begin(&r->duty, budget, COST_NS, r->now_ns);
+	gc_duty_begin(&r->duty, budget, r->now_ns);
 	gc_estimate_begin(&r->estimate, 0);
 }
 
@@ -54,7 +54,7 @@ static void run_part(struct run *r, uint64_t tick_ns, const struct load *load)
 	r->true_ns += steps * STEP_NS;
 	r->timed_ns += t.step_ns;
 	gc_estimate_next(&r->estimate, &t);
-	r->switches += gc_duty_next(&r->duty, r->now_ns, probed, t.cpu_ns) != was_on;
+	r->switches += gc_duty_next(&r->duty, r->now_ns, t.probe_ns, t.cpu_ns) != was_on;
 }
 
 /* A tick of the keeper, and what it does in between when a burst is to be short. */
@@ -227,7 +227,7 @@ static void a_step_more_than_the_clock_is_survived(void **state)
 	unsigned int i;
 
 	(void)state;
-	gc_duty_begin(&d, 0.01, COST_NS, 500);
+	gc_duty_begin(&d, 0.01, 500);
 	assert_false(gc_duty_next(&d, NS_PER_S, UINT64_MAX, 0));
 	for (i = 1; i < 40000 && !d.is_on; i++)
 		gc_duty_next(&d, i * NS_PER_S, 0, NS_PER_S);
