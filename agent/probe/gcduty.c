@@ -25,8 +25,10 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t spent_ns, uint64_
 	bool is_on;
 
 	d->ticked_ns = now_ns;
-	if (d->budget >= 1)
+	if (d->budget >= 1) {
+		d->is_short = false;
 		return d->is_on = true;
+	}
 	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
 		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
 	d->credit_ns += d->budget * earned_ns - (double)spent_ns;

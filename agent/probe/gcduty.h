@@ -17,6 +17,8 @@
 #define GC_DUTY_DEBT_NS 3600000000000.0
 /* Shortest burst: attaching and detaching have a price of their own, in the process as well. */
 #define GC_DUTY_BURST_NS 100000000ULL
+/* While steps are timed and cheap: an idle gateway may become a busy one at any moment. */
+#define GC_DUTY_LOOK_NS 250000000ULL
 
 /* A purse: CPU time of the watched processes fills it, probed steps empty it. Steps are timed until
  * it is empty, and again when the debt is paid; so in the long run the budget holds whatever the

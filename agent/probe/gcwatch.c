@@ -385,8 +385,8 @@ static bool duty_asks(struct watched_file *f, uint64_t now_ns)
 uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 {
 	struct gcwatch *w = set->gc_watch;
-	bool is_switched = false, is_short = false;
-	uint64_t after_ns;
+	uint64_t after_ns, again_ns = 0;
+	bool is_switched = false;
 
 	if (!w)
 		return 0;
@@ -404,7 +404,10 @@ uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 			file_switch(set, i, f->duty.is_on);
 			is_switched = true;
 		}
-		is_short |= f->is_used && f->duty.is_short;
+		if (f->is_used && f->duty.is_short)
+			again_ns = GC_DUTY_BURST_NS;
+		else if (f->is_used && f->duty.is_on && w->budget < 1 && !again_ns)
+			again_ns = GC_DUTY_LOOK_NS;
 	}
 	if (is_switched) {
 		/* What happens while probes come or go belongs neither to before nor to after. */
@@ -418,7 +421,7 @@ uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 		w->files[i].is_switching = false;
 	if (w->is_dirty)
 		settings_write(set);
-	return is_short ? GC_DUTY_BURST_NS : 0;
+	return again_ns;
 }
 
 void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct probe_gc_now *ret)

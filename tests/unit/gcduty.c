@@ -200,6 +200,7 @@ static void all_of_the_budget_is_always(void **state)
 	run_begin(&r, 1);
 	for (unsigned int i = 0; i < 3600; i++)
 		run_tick(&r, NS_PER_S, &load);
+	assert_false(r.duty.is_short);
 	assert_int_equal(r.switches, 0);
 }
 
