@@ -373,7 +373,8 @@ int main(int argc, char **argv)
 	find_workload();
 	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
 	setvbuf(stdout, NULL, _IONBF, 0);
-	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
+	if (unshare(CLONE_NEWNS) == 0 &&
+	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
 		struct statfs fs;
 
 		mount_own("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events");
