@@ -35,8 +35,8 @@ grep -q "$gateway_port.*nginx" "$world/err"; ok $? "port in use: says that nginx
 write_config
 
 # Not one of these ends a sidecar.
-printf 'runtime_dir: %s\nhttp:\n  address: 127.0.0.1:%s\ndrain:\n  dedline: 3s\nspool:\n  dir: %s/spool\nbogus: 1\ngateways:\n  match: ["absent=/no/such/exe"]\n' \
-	"$run" "$gateway_port" "$world" >"$world/sidecar.yaml"
+printf 'runtime_dir: %s\nagent:\n  id: %s\nhttp:\n  address: 127.0.0.1:%s\ndrain:\n  dedline: 3s\nspool:\n  dir: %s/spool\nbogus: 1\ngateways:\n  match: ["absent=/no/such/exe"]\n' \
+	"$run" "$agent_id" "$gateway_port" "$world" >"$world/sidecar.yaml"
 "$tidegate" agent --sidecar --config "$world/sidecar.yaml" 2>"$world/sidecar.log" &
 agent_pid=$!
 waits() { grep -q 'no gateway found' "$world/sidecar.log"; }
