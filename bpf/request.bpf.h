@@ -174,6 +174,20 @@ static __always_inline struct connection *connection_of(struct slot *s, u32 fd)
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
+/* What s->scan was set up for: plain bytes of one side, wherever they came from. */
+GLOBAL int bytes_take(struct slot *s, struct connection *c, u32 side)
+{
+	if (!s || !c)
+		return 0;
+	if (side == SIDE_REQUEST) {
+		if (!request_head(s, c))
+			walk_all(s, c, SIDE_REQUEST);
+	} else if (!response_head(s, c)) {
+		walk_all(s, c, SIDE_RESPONSE);
+	}
+	return 0;
+}
+
 GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 {
 	struct connection *c;
@@ -202,9 +216,7 @@ GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 		st->skip -= ret;
 		return 0;
 	}
-	if (scan_setup(s, class, ret) && !request_head(s, c))
-		walk_all(s, c, SIDE_REQUEST);
-	return 0;
+	return scan_setup(s, class, ret) ? bytes_take(s, c, SIDE_REQUEST) : 0;
 }
 
 GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
@@ -238,7 +250,5 @@ GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 			connection_off(s, c, s->scan.now_ns);
 		return 0;
 	}
-	if (scan_setup(s, class, ret) && !response_head(s, c))
-		walk_all(s, c, SIDE_RESPONSE);
-	return 0;
+	return scan_setup(s, class, ret) ? bytes_take(s, c, SIDE_RESPONSE) : 0;
 }
