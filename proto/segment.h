@@ -4,12 +4,29 @@
  * SEGMENT_VERSION. Fixed-width little-endian fields, natural alignment; offsets are from the start
  * of the file; a reader trusts none of them.
  *
- *   header (4096) | gateway records | directory | heap (strings) | cells (64-bit words)
+ *   header (4096) | gateway records | thresholds | directory | heap (strings) | cells (64-bit words)
  *
  * One writer. Readers map read-only (own files) or pread (foreign files) and never lock:
  *   structure  `epoch` is odd while directory, gateways or heap change
  *   values     `tick_seq` is odd while the cells of one tick are being written
  * Copy, then compare the number with the one read before; retry a few times, then give up.
+ *
+ * host.seg (SEGMENT_HOST) is what the kernel told, app.seg (SEGMENT_APP) what all gateway scripts
+ * told, gathered by the agent. A gateway process, or each thread of one that runs scripts by itself,
+ * writes a file of its own in the directory app/ beside them (SEGMENT_PROCESS):
+ *   - made under a name that begins with a dot (O_CREAT|O_EXCL|O_NOFOLLOW, mode 0640, group of the
+ *     directory), preallocated (fallocate: a full tmpfs is an error then, never a fault later),
+ *     locked (flock LOCK_EX, held until the process ends: this is how its end is noticed), filled
+ *     with header and thresholds, and then renamed to `<pid>-<life as 16 hex digits>.seg`;
+ *   - gateways_capacity is 0, tick_seq and maps_id stay 0. Values are live: each cell is one aligned
+ *     64-bit word with one writer, written whole; readers read each once;
+ *   - counters and histograms have one run of cells, there is no base;
+ *   - append only: entry, strings and cells are written first, then heap_used and cells_used, then
+ *     directory_count; nothing below the counts ever changes but cells and state. `epoch` is even;
+ *   - an entry beyond a capacity is not made: `refused` counts it, and values go to the series of the
+ *     metric whose label values are all "_overflow" (for which the writer leaves room), or nowhere;
+ *   - histograms are of seconds; merge and scope are METRIC_SUM | MAX | LAST and METRIC_INSTANCE.
+ * The agent folds what a dead writer leaves into its totals once and removes the file.
  */
 #pragma once
 
@@ -18,13 +35,15 @@
 #include <stdint.h>
 
 #define SEGMENT_MAGIC        0x3147455345444954ULL /* "TIDESEG1" */
-#define SEGMENT_VERSION      1
+#define SEGMENT_VERSION      2
 #define SEGMENT_ENDIAN       0x01020304u
 #define SEGMENT_HEADER_BYTES 4096
 #define SEGMENT_GATEWAYS     64
 #define SEGMENT_NAME_BYTES   64
 
-enum segment_kind { SEGMENT_HOST = 1, SEGMENT_APP = 2 };
+#define SEGMENT_OVERFLOW "_overflow" /* label value of what found no series of its own */
+
+enum segment_kind { SEGMENT_HOST = 1, SEGMENT_APP = 2, SEGMENT_PROCESS = 3 };
 
 struct segment_header {
 	uint64_t magic;
@@ -56,7 +75,13 @@ struct segment_header {
 	uint32_t hist_cells;                 /* HIST_CELLS of the writer */
 	uint32_t reserved1;
 	uint64_t life; /* random, given when the file is made: its counters began at 0 then */
-	uint64_t reserved[63];
+	/* of histograms, in nanoseconds: hist_cells - 1 of them, ascending; a value is counted in the
+	 * first cell whose threshold is not below it, beyond all of them in the last cell */
+	uint64_t thresholds_offset;
+	/* SEGMENT_PROCESS: what the script calls its gateway, "" when it does not say; used where the
+	 * agent cannot tell from the writer's process */
+	char gateway[SEGMENT_NAME_BYTES];
+	uint64_t reserved[54];
 };
 
 static_assert(offsetof(struct segment_header, boot_id) == 32, "segment layout");
@@ -65,6 +90,7 @@ static_assert(offsetof(struct segment_header, tick_interval_ns) == 104, "segment
 static_assert(offsetof(struct segment_header, gateways_offset) == 136, "segment layout");
 static_assert(offsetof(struct segment_header, cells_offset) == 192, "segment layout");
 static_assert(offsetof(struct segment_header, life) == 224, "segment layout");
+static_assert(offsetof(struct segment_header, gateway) == 240, "segment layout");
 static_assert(sizeof(struct segment_header) == 736, "segment layout");
 
 enum segment_gateway_state { SEGMENT_GATEWAY_FREE, SEGMENT_GATEWAY_LIVE, SEGMENT_GATEWAY_GONE };
@@ -94,7 +120,10 @@ struct segment_gateway {
 	uint64_t
 		last_request_mono_ns; /* start of the last request that is no health check; 0 none */
 	uint64_t last_accept_mono_ns; /* informational */
-	uint64_t reserved[16];
+	/* A profile of scripts is wanted until then (CLOCK_MONOTONIC; 0: none): each process that can
+	 * writes app/<pid>-<life>.<profile_id as 16 hex digits>.folded. The id changes with each. */
+	uint64_t profile_until_mono_ns, profile_id;
+	uint64_t reserved[14];
 };
 
 static_assert(offsetof(struct segment_gateway, state) == 160, "segment layout");
@@ -106,7 +135,8 @@ enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_EN
 /* One series. Entries are append-only; a series whose value is missing becomes ABSENT, never 0.
  * labels: "key\0value\0key\0value\0…" in the order of the catalogue, gateway and instance first.
  * Counters and histograms have two runs of cells: value, then base (what earlier maps counted;
- * value = base + what the maps of `maps_id` hold). Gauges have one cell: the bits of a double. */
+ * value = base + what the maps of `maps_id` hold); in SEGMENT_PROCESS value only. Gauges have one
+ * cell: the bits of a double. */
 struct segment_entry {
 	uint32_t state;
 	uint8_t kind, merge, scope, reserved0;

@@ -121,6 +121,7 @@ static int contents_check(const void *map, const struct segment_header *plan, st
 	    h->directory_offset != plan->directory_offset ||
 	    h->directory_capacity != plan->directory_capacity ||
 	    h->heap_offset != plan->heap_offset || h->heap_capacity != plan->heap_capacity ||
+	    h->thresholds_offset != plan->thresholds_offset ||
 	    h->cells_offset != plan->cells_offset || h->cells_capacity != plan->cells_capacity)
 		return err_set(why, -ESTALE, "it has another shape (limits changed)");
 	g = (const void *)((const char *)map + h->gateways_offset);
@@ -133,6 +134,7 @@ static int contents_check(const void *map, const struct segment_header *plan, st
 			return err_set(why, -ESTALE, "it is damaged (gateway record %u)", i);
 	d = (const void *)((const char *)map + h->directory_offset);
 	view = (struct segment_view){
+		.kind = plan->kind,
 		.heap = (const char *)map + h->heap_offset,
 		.heap_used = h->heap_used,
 		.cells_used = h->cells_used,
@@ -141,7 +143,7 @@ static int contents_check(const void *map, const struct segment_header *plan, st
 	for (uint32_t i = 0; i < h->directory_count; i++) {
 		if (!segment_entry_check(&view, &d[i]) || d[i].value_cell != cells)
 			return err_set(why, -ESTALE, "it is damaged (series %u)", i);
-		cells += segment_kind_cells(d[i].kind);
+		cells += segment_kind_cells(plan->kind, d[i].kind);
 	}
 	return 0;
 }
@@ -220,6 +222,8 @@ static int file_create(const struct segment_options *o, const struct segment_hea
 	r = file_map(o, plan->total_bytes, fd, &map, e);
 	if (map) {
 		memcpy(map, contents, bytes);
+		memcpy((char *)map + plan->thresholds_offset, histogram_thresholds(),
+		       HIST_THRESHOLDS * sizeof(uint64_t));
 		r = file_permit(o, fd, e);
 	}
 	if (r == 0 && rename(temporary, o->path) < 0)

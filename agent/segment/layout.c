@@ -9,15 +9,17 @@
 
 #define CELLS_ALIGN 64
 
-uint32_t segment_kind_cells(enum metric_kind kind)
+uint32_t segment_kind_cells(enum segment_kind file, enum metric_kind kind)
 {
+	const uint32_t runs = file == SEGMENT_PROCESS ? 1 : 2;
+
 	switch (kind) {
 	case METRIC_COUNTER:
-		return 2;
+		return runs;
 	case METRIC_GAUGE:
 		return 1;
 	case METRIC_HISTOGRAM:
-		return 2 * HIST_CELLS;
+		return runs * HIST_CELLS;
 	}
 	return 0;
 }
@@ -43,8 +45,10 @@ int segment_layout_plan(struct segment_header *h, enum segment_kind kind, uint32
 	h->kind = kind;
 	h->hist_cells = HIST_CELLS;
 	h->gateways_offset = at;
-	h->gateways_capacity = SEGMENT_GATEWAYS;
-	at += sizeof(struct segment_gateway) * SEGMENT_GATEWAYS;
+	h->gateways_capacity = kind == SEGMENT_PROCESS ? 0 : SEGMENT_GATEWAYS;
+	at += sizeof(struct segment_gateway) * h->gateways_capacity;
+	h->thresholds_offset = at;
+	at += sizeof(uint64_t) * HIST_THRESHOLDS;
 	h->directory_offset = at;
 	h->directory_capacity = series;
 	at += sizeof(struct segment_entry) * (uint64_t)series;
@@ -52,8 +56,8 @@ int segment_layout_plan(struct segment_header *h, enum segment_kind kind, uint32
 	h->heap_capacity = (heap_bytes + 7) & ~7ULL;
 	at += h->heap_capacity;
 	at = (at + CELLS_ALIGN - 1) & ~(uint64_t)(CELLS_ALIGN - 1);
-	cells = (uint64_t)histograms * segment_kind_cells(METRIC_HISTOGRAM) +
-		(uint64_t)(series - histograms) * segment_kind_cells(METRIC_COUNTER);
+	cells = (uint64_t)histograms * segment_kind_cells(kind, METRIC_HISTOGRAM) +
+		(uint64_t)(series - histograms) * segment_kind_cells(kind, METRIC_COUNTER);
 	h->cells_offset = at;
 	h->cells_capacity = cells;
 	h->total_bytes = at + cells * sizeof(uint64_t);
@@ -88,7 +92,7 @@ int segment_layout_check(const struct segment_header *h, uint64_t file_bytes, st
 	if (h->hist_cells != HIST_CELLS)
 		return err_set(e, -EBADMSG, "histograms of %u cells, this program knows %u",
 			       h->hist_cells, HIST_CELLS);
-	if (h->kind != SEGMENT_HOST && h->kind != SEGMENT_APP)
+	if (h->kind < SEGMENT_HOST || h->kind > SEGMENT_PROCESS)
 		return err_set(e, -EBADMSG, "segment of unknown kind %u", h->kind);
 	if (h->header_bytes != SEGMENT_HEADER_BYTES || total < SEGMENT_HEADER_BYTES ||
 	    total > file_bytes || total > SEGMENT_BYTES_MAX)
@@ -98,6 +102,8 @@ int segment_layout_check(const struct segment_header *h, uint64_t file_bytes, st
 	    !region_fits(h->gateways_offset, h->gateways_capacity, sizeof(struct segment_gateway),
 			 total))
 		return err_set(e, -EBADMSG, "damaged segment: gateway records out of bounds");
+	if (!region_fits(h->thresholds_offset, HIST_THRESHOLDS, sizeof(uint64_t), total))
+		return err_set(e, -EBADMSG, "damaged segment: thresholds out of bounds");
 	if (h->directory_count > h->directory_capacity ||
 	    !region_fits(h->directory_offset, h->directory_capacity, sizeof(struct segment_entry),
 			 total))
@@ -147,7 +153,7 @@ bool segment_entry_check(const struct segment_view *v, const struct segment_entr
 	    entry->scope > METRIC_AGENT)
 		return false;
 	want = entry->kind == METRIC_HISTOGRAM ? HIST_CELLS : 1;
-	run = segment_kind_cells(entry->kind);
+	run = segment_kind_cells(v->kind, entry->kind);
 	if (entry->cell_count != want || run > v->cells_used ||
 	    entry->value_cell > v->cells_used - run)
 		return false;

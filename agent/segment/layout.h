@@ -21,6 +21,7 @@ int segment_layout_check(const struct segment_header *h, uint64_t file_bytes, st
 
 /* What an entry points into: a copy or a mapping that is as long as the counts say. */
 struct segment_view {
+	enum segment_kind kind; /* of the file */
 	const char *heap;
 	uint64_t heap_used;
 	uint64_t cells_used;
@@ -36,5 +37,6 @@ int segment_labels_check(const char *labels, uint32_t bytes, unsigned int max);
 /* The entry is in use and everything that it names is there. */
 bool segment_entry_check(const struct segment_view *v, const struct segment_entry *entry);
 
-/* Cells that an entry of this kind occupies: value and, but for gauges, base. */
-uint32_t segment_kind_cells(enum metric_kind kind);
+/* Cells that an entry of this kind occupies: value and, but for gauges and in the file of a process,
+ * base. */
+uint32_t segment_kind_cells(enum segment_kind file, enum metric_kind kind);

@@ -207,6 +207,7 @@ int segment_reader_refresh(struct segment_reader *r, struct err *e)
 		return k;
 	c->series = c->h.directory_count;
 	c->view = (struct segment_view){
+		.kind = c->h.kind,
 		.heap = c->heap.data,
 		.heap_used = c->h.heap_used,
 		.cells_used = c->h.cells_used,

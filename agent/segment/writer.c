@@ -195,7 +195,7 @@ static void writer_index(struct segment_writer *w)
 		*series_place(w, d->kind, w->heap + d->name_offset, d->name_bytes,
 			      w->heap + d->labels_offset, d->labels_bytes) = i + 1;
 		w->histograms += d->kind == METRIC_HISTOGRAM;
-		cells += segment_kind_cells(d->kind);
+		cells += segment_kind_cells(w->h->kind, d->kind);
 	}
 	memset(w->cells + cells, 0, (w->h->cells_used - cells) * sizeof(*w->cells));
 	w->h->cells_used = cells;
@@ -343,7 +343,7 @@ static void series_describe(struct segment_writer *w, struct segment_entry *d,
 static int series_append(struct segment_writer *w, const struct metric_desc *m, const char *labels,
 			 uint32_t labels_bytes)
 {
-	uint32_t index = w->h->directory_count, run = segment_kind_cells(m->kind);
+	uint32_t index = w->h->directory_count, run = segment_kind_cells(w->h->kind, m->kind);
 	struct segment_entry d = {
 		.state = SEGMENT_ENTRY_ABSENT,
 		.kind = (uint8_t)m->kind,

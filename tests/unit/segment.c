@@ -25,6 +25,10 @@
 
 #include <cmocka.h>
 
+#define DIRECTORY_OFFSET                                                            \
+	(SEGMENT_HEADER_BYTES + SEGMENT_GATEWAYS * sizeof(struct segment_gateway) + \
+	 HIST_THRESHOLDS * sizeof(uint64_t))
+
 static char dir[64], path[96];
 
 static const struct metric_desc counter = {
@@ -337,6 +341,7 @@ static void test_damage(void **state)
 		HEADER(gateways_capacity, true),
 		HEADER(gateways_count, true),
 		HEADER(directory_offset, true),
+		HEADER(thresholds_offset, true),
 		HEADER(directory_capacity, true),
 		HEADER(directory_count, true),
 		HEADER(heap_offset, true),
@@ -347,9 +352,7 @@ static void test_damage(void **state)
 		HEADER(cells_used, true),
 		HEADER(hist_cells, true),
 #define ENTRY(field)                                                                \
-	{"entry " #field,                                                           \
-	 SEGMENT_HEADER_BYTES + SEGMENT_GATEWAYS * sizeof(struct segment_gateway) + \
-		 offsetof(struct segment_entry, field),                             \
+	{"entry " #field, DIRECTORY_OFFSET + offsetof(struct segment_entry, field), \
 	 sizeof(((struct segment_entry *)0)->field), false}
 		ENTRY(state),
 		ENTRY(kind),
@@ -448,8 +451,8 @@ static void test_overlapping_cells_are_not_continued(void **state)
 
 	(void)state;
 	make_file();
-	patch(SEGMENT_HEADER_BYTES + SEGMENT_GATEWAYS * sizeof(struct segment_gateway) +
-		      sizeof(struct segment_entry) + offsetof(struct segment_entry, value_cell),
+	patch(DIRECTORY_OFFSET + sizeof(struct segment_entry) +
+		      offsetof(struct segment_entry, value_cell),
 	      &zero, sizeof(zero));
 	segment_writer_close(writer_open(false));
 }
