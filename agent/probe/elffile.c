@@ -231,6 +231,24 @@ int elffile_read_data(const struct elffile *f, uint64_t address, void *buf, size
 	return -ENOENT;
 }
 
+int elffile_data_offset(const struct elffile *f, uint64_t address, uint64_t *ret)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->segment_count; i++) {
+		const Elf64_Phdr *p = &f->segments[i];
+
+		if (p->p_type != PT_LOAD || address < p->p_vaddr ||
+		    !is_inside(address - p->p_vaddr, 1, p->p_filesz))
+			continue;
+		if (!is_inside(p->p_offset, address - p->p_vaddr + 1, f->size))
+			return -EBADMSG;
+		*ret = p->p_offset + (address - p->p_vaddr);
+		return 0;
+	}
+	return -ENOENT;
+}
+
 int elffile_offset(const struct elffile *f, uint64_t address, uint64_t *ret)
 {
 	const Elf64_Phdr *p = code_segment(f, address);

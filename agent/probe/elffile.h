@@ -55,6 +55,9 @@ int elffile_read_data(const struct elffile *f, uint64_t address, void *buf, size
 /* File offset of a virtual address in an executable segment; -ENOENT. */
 int elffile_offset(const struct elffile *f, uint64_t address, uint64_t *ret);
 
+/* … in any segment, as far as the file reaches. */
+int elffile_data_offset(const struct elffile *f, uint64_t address, uint64_t *ret);
+
 /* ".symtab" or ".dynsym"; -ENOENT when there is none. */
 int elffile_read_symbols(const struct elffile *f, const char *section, struct elffile_symbols *ret,
 			 struct err *e);

@@ -51,7 +51,8 @@ static bool function_is_sane(const struct finder_function *f, uint64_t size)
 {
 	unsigned int i;
 
-	if (f->offset >= size || f->entry.offset >= size || f->exit_count > FINDER_EXITS_MAX)
+	if (f->offset >= size || f->entry.offset >= size || f->semaphore >= size ||
+	    f->exit_count > FINDER_EXITS_MAX)
 		return false;
 	for (i = 0; i < f->exit_count; i++) {
 		if (f->exits[i].offset >= size)

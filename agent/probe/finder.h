@@ -11,7 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum finder_runtime { FINDER_NONE, FINDER_LUAJIT, FINDER_PUC, FINDER_GO, FINDER_RUNTIMES };
+enum finder_runtime {
+	FINDER_NONE,
+	FINDER_LUAJIT,
+	FINDER_PUC,
+	FINDER_GO,
+	FINDER_OPENJDK,
+	FINDER_RUNTIMES
+};
 
 enum finder_flag {
 	FINDER_STEPPED = 1, /* the kernel cannot emulate the instruction: it single-steps it */
@@ -32,19 +39,21 @@ struct finder_function {
 	uint64_t offset; /* of its first byte; 0: absent */
 	struct finder_point entry;
 	uint32_t exit_count;
-	struct finder_point exits[FINDER_EXITS_MAX];
+	struct finder_point exits[FINDER_EXITS_MAX]; /* OpenJDK: all places of one SDT probe */
+	uint64_t semaphore; /* of an SDT probe: file offset of the counter to raise; 0: none */
 };
 
 struct finder_result {
 	uint32_t runtime;  /* enum finder_runtime; FINDER_NONE with why "" means: no runtime here */
 	uint32_t is_found; /* 1: the functions below can be probed */
-	char name[16];     /* "luajit", "lua5.3", "go" */
-	char how[16];      /* "symtab", "call-vote", "gopclntab" */
+	char name[16];     /* "luajit", "lua5.3", "go", "openjdk" */
+	char how[16];      /* "symtab", "call-vote", "gopclntab", "sdt" */
 	double confidence;
 	char why[256];               /* when not found: which symbol or what else is missing */
 	struct finder_function step; /* LuaJIT lj_gc_step, PUC luaC_step */
 	struct finder_function full; /* lua_gc */
-	struct finder_function stop, start, cycle; /* Go: stop and start the world, mark done */
+	/* Go: stop and start the world, mark done. OpenJDK: a collection begins, ends, ends. */
+	struct finder_function stop, start, cycle;
 };
 
 /* Examines the file in this process. Only the child, tests and fuzzers call it. */

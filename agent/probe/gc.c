@@ -131,6 +131,7 @@ static struct gclink at_exits(const char *program, const struct finder_function 
 	for (i = 0; i < f->exit_count; i++) {
 		link.places[i].offset = f->exits[i].offset;
 		link.places[i].cookie = cookie_of(&f->exits[i], has_cycles, index);
+		link.places[i].semaphore = f->semaphore;
 	}
 	return link;
 }
@@ -142,6 +143,24 @@ static int attach_go(struct probe_set *set, enum uprobe_how how, const struct gc
 		at_entry("gc_world_start", &found->start, -1),
 		at_entry("gc_world_stop", &found->stop, -1),
 		at_entry("gc_world_cycle", &found->cycle, -1),
+	};
+	unsigned int i;
+	int r = 0;
+
+	for (i = 0; i < ARRAY_LEN(links) && r == 0; i++)
+		r = gclink_attach(set, how, file, &links[i]);
+	return r;
+}
+
+/* At a collection's end two programs see the same place. The pause is long over for the worker when
+ * the second one runs. */
+static int attach_openjdk(struct probe_set *set, enum uprobe_how how, const struct gcfile *file,
+			  const struct finder_result *found)
+{
+	const struct gclink links[] = {
+		at_exits("gc_world_start", &found->start, false, -1),
+		at_exits("gc_world_stop", &found->stop, false, -1),
+		at_exits("gc_world_cycle", &found->cycle, false, -1),
 	};
 	unsigned int i;
 	int r = 0;
@@ -183,6 +202,8 @@ static int attach_file(struct probe_set *set, const struct gc_control *settings,
 
 	if (found->runtime == FINDER_GO) {
 		r = attach_go(set, how, file, found);
+	} else if (found->runtime == FINDER_OPENJDK) {
+		r = attach_openjdk(set, how, file, found);
 	} else {
 		index = gcwatch_index(set, file);
 		if (index < 0)
@@ -244,7 +265,7 @@ static int attach_best(struct probe_set *set, const struct gc_control *settings,
 	}
 	if (!ret->why[0])
 		str_copy(ret->why, sizeof(ret->why),
-			 "no LuaJIT, Lua or Go runtime in what the process has mapped");
+			 "no LuaJIT, Lua, Go or Java runtime in what the process has mapped");
 	return -ENOENT;
 }
 

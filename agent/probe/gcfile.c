@@ -29,7 +29,7 @@ int gcfile_rank(const char *path, const char *exe)
 	const char *base = strrchr(path, '/');
 
 	base = base ? base + 1 : path;
-	if (str_starts(base, "libluajit"))
+	if (str_starts(base, "libluajit") || str_equal(base, "libjvm.so"))
 		return 0;
 	if (str_starts(base, "liblua5") || str_starts(base, "liblua-5") ||
 	    str_starts(base, "liblua.so"))

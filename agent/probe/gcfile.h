@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which of a process's files may hold a garbage collector: Lua libraries and the executable, in the
- * order in which they are worth a look. Process: the keeper.
+ * Which of a process's files may hold a garbage collector: Lua libraries, OpenJDK's and the executable,
+ * in the order in which they are worth a look. Process: the keeper.
  */
 #pragma once
 
@@ -13,8 +13,9 @@
 #define GCFILE_MAX 12u
 
 struct gcfile {
-	int fd;            /* read-only */
-	unsigned int rank; /* 0: libluajit, 1: liblua5, 2: the executable, 3: other Lua modules */
+	int fd; /* read-only */
+	unsigned int
+		rank; /* 0: libluajit, libjvm; 1: liblua5, 2: the executable, 3: other Lua modules */
 	dev_t device;
 	ino_t inode;
 	char path[256]; /* as the process sees it */

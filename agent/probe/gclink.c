@@ -19,6 +19,7 @@ static uint64_t hash_of(const struct gcfile *file, const struct gclink *link)
 	for (i = 0; i < link->count; i++) {
 		hash = (hash ^ link->places[i].offset) * 0x100000001b3;
 		hash = (hash ^ link->places[i].cookie) * 0x100000001b3;
+		hash = (hash ^ link->places[i].semaphore) * 0x100000001b3;
 	}
 	return hash;
 }

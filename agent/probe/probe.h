@@ -108,8 +108,8 @@ size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max);
 
 struct probe_gc_report {
 	enum probe_state state;
-	char runtime[16];  /* "luajit", "lua5.3", "go", … or "" when there is none */
-	char how[32];      /* "symtab", "call-vote", "gopclntab" */
+	char runtime[16];  /* "luajit", "lua5.3", "go", "openjdk", … or "": none */
+	char how[32];      /* "symtab", "call-vote", "gopclntab", "sdt" */
 	char attach[32];   /* "uprobe_multi", "perf" */
 	double confidence; /* 0 … 1 */
 	char object[256];  /* the ELF file as seen from the process */

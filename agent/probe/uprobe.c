@@ -28,6 +28,10 @@ struct link_create_uprobe_multi {
 	uint32_t count, multi_flags, pid, reserved;
 };
 
+/* Commit a6ca88b241d5 ("trace_uprobe: support reference counter in fd-based uprobe"), 4.20: the
+ * counter's offset is the high half of config, as /sys/bus/event_source/devices/uprobe/format says. */
+#define PERF_REF_CTR_SHIFT 32
+
 _Static_assert(offsetof(struct link_create_uprobe_multi, path) == 16, "uapi layout");
 _Static_assert(offsetof(struct link_create_uprobe_multi, pid) == 56, "uapi layout");
 
@@ -45,6 +49,8 @@ static int attach_multi(int program_fd, const char *path, const struct uprobe_pl
 			size_t count, struct uprobe_links *ret)
 {
 	uint64_t offsets[UPROBE_PLACES_MAX], cookies[UPROBE_PLACES_MAX];
+	uint64_t semaphores[UPROBE_PLACES_MAX];
+	bool has_semaphore = false;
 	struct link_create_uprobe_multi attr = {
 		.prog_fd = (uint32_t)program_fd,
 		.attach_type = ATTACH_TRACE_UPROBE_MULTI,
@@ -59,7 +65,11 @@ static int attach_multi(int program_fd, const char *path, const struct uprobe_pl
 	for (i = 0; i < count; i++) {
 		offsets[i] = places[i].offset;
 		cookies[i] = places[i].cookie;
+		semaphores[i] = places[i].semaphore;
+		has_semaphore |= semaphores[i] != 0;
 	}
+	if (has_semaphore)
+		attr.ref_ctr_offsets = (uintptr_t)semaphores;
 	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 	if (fd < 0)
 		return -errno;
@@ -94,6 +104,7 @@ static int attach_perf_one(uint32_t type, int program_fd, const char *path,
 		.type = type,
 		.uprobe_path = (uintptr_t)path,
 		.probe_offset = place->offset,
+		.config = place->semaphore << PERF_REF_CTR_SHIFT,
 	};
 	_cleanup_close_ int event = -1;
 	int fd;

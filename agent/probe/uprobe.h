@@ -14,6 +14,8 @@ enum uprobe_how { UPROBE_NONE, UPROBE_MULTI, UPROBE_PERF };
 
 struct uprobe_place {
 	uint64_t offset, cookie;
+	uint64_t semaphore; /* file offset of a 16-bit counter that the kernel raises in each
+			     * process while the probe is there; 0: none */
 };
 
 #define UPROBE_PLACES_MAX 24u

@@ -292,7 +292,7 @@ static void a_process_without_a_runtime_says_so(void **state)
 	assert_int_equal(report.state, PROBE_UNAVAILABLE);
 	assert_string_equal(report.runtime, "");
 	assert_string_equal(report.why,
-			    "no LuaJIT, Lua or Go runtime in what the process has mapped");
+			    "no LuaJIT, Lua, Go or Java runtime in what the process has mapped");
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	assert_true(probe_gc_attach(set, 0, (uint32_t)pid, &report) < 0);
