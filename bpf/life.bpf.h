@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Threads come and go: what a watched process forks is watched before it runs; what ends, or
- * becomes another program by exec, is left for the agent to fold. fork runs in the parent, exit and
- * exec in the thread concerned.
+ * becomes another program by exec (masters aside), is left for the agent to fold. fork runs in the
+ * parent, exit and exec in the thread concerned.
  */
 #pragma once
 
@@ -100,6 +100,25 @@ static __always_inline void life_end(void)
 		slot_end((u32)ids);
 }
 
+/* A master that executes itself anew (HAProxy's reload) stays: it forks the next worker before the
+ * agent can look. What others become is none of ours; the agent finds out. */
+static __always_inline void life_exec(void)
+{
+	u64 ids = current_ids();
+	struct slot *s = ids ? slot_find((u32)ids) : NULL;
+
+	if (!s)
+		return;
+	if (s->role != ROLE_MASTER) {
+		slot_end((u32)ids);
+		return;
+	}
+	s->loop_since_ns = 0;
+	s->enter_ns = 0;
+	s->args_id = 0;
+	s->gc_since_ns = 0;
+}
+
 static __always_inline u32 kernel_u32(u64 at)
 {
 	u32 v = 0;
@@ -174,13 +193,13 @@ int BPF_PROG(exit_life_raw_tp)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(exec_tp_btf)
 {
-	life_end();
+	life_exec();
 	return 0;
 }
 
 SEC("raw_tp/sched_process_exec")
 int BPF_PROG(exec_raw_tp)
 {
-	life_end();
+	life_exec();
 	return 0;
 }

@@ -90,12 +90,13 @@ static void attach_gc(struct keeper *k, struct watched *w, unsigned int index,
 }
 
 static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
-			    const struct gateway_found *f, bool is_new)
+			    const struct gateway_found *f)
 {
 	for (unsigned int i = 0; i < f->port_count; i++)
 		probe_set_listen_port(k->probes, f->ports[i], true);
 	for (unsigned int i = 0; i < f->process_count; i++) {
 		struct adoption a = {k, index, f->processes[i].pid, f->processes[i].role, 0};
+		bool is_known = probe_has_process(k->probes, (uint32_t)a.pid);
 
 		gateways_each_thread(a.pid, adopt_thread, &a);
 		if (a.failed)
@@ -103,7 +104,7 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
 				    err_text(a.failed));
 		/* Counting goes on at the next request line of each old connection. */
-		if (is_new && !probe_is_adopted(k->probes))
+		if (!is_known)
 			gateways_each_connection(a.pid, f, seed_connection, k->probes);
 	}
 	if (!f->is_remembered)
@@ -141,7 +142,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 	}
 	keeper_systems_found(k->systems, (unsigned int)index, g->name, g->instance, f);
 	if (k->probes)
-		watch_processes(k, w, (unsigned int)index, f, is_new);
+		watch_processes(k, w, (unsigned int)index, f);
 }
 static void mark_gone(struct keeper *k)
 {

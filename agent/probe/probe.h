@@ -55,6 +55,9 @@ const struct probe_report *probe_reports(const struct probe_set *set, size_t *re
 /* Sign of life; programs do nothing once it is 30 s old. Every tick. */
 void probe_heartbeat(struct probe_set *set, uint64_t now_mono_ns);
 
+/* True when a thread of the process has a slot: its connections were seen from the first on. */
+bool probe_has_process(struct probe_set *set, uint32_t tgid);
+
 /* Takes a slot for a thread, or finds the one it has. -ENOSPC (counted as lost, "threads"). New
  * processes forked by a watched one get theirs by themselves, in the kernel. */
 int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgid, uint32_t tid,

@@ -216,6 +216,16 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 	return 0;
 }
 
+bool probe_has_process(struct probe_set *set, uint32_t tgid)
+{
+	slots_discover(set);
+	for (unsigned int i = 0; i < set->threads; i++)
+		if (set->is_used[i] && set->slots[i]->tgid == tgid &&
+		    set->slots[i]->state == SLOT_LIVE)
+			return true;
+	return false;
+}
+
 void probe_forget_process(struct probe_set *set, uint32_t tgid)
 {
 	slots_discover(set);

@@ -180,6 +180,27 @@ static void test_family(struct probe_set *set)
 	CALLS(readv, 61);
 }
 
+/* A master that executes itself anew, and forks before anybody looked, is the same master. */
+static void test_reload(struct probe_set *set)
+{
+	struct child c = start("reload");
+	uint64_t before;
+
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	before = cells.syscalls[SYSCALL_readv];
+	settle(c.pid);
+	probe_watch_thread(set, 1, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_MASTER);
+	is("reload begins", (uint64_t)write(c.to, "g", 1), 1);
+	go(&c);
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	CALLS(readv, before + 61);
+	is("master is known", probe_has_process(set, (uint32_t)c.pid), true);
+	stop(&c);
+	probe_fold(set, clock_mono_ns());
+	is("and gone", probe_has_process(set, (uint32_t)c.pid), false);
+}
+
 #define REQUESTS(method, code, want) \
 	is(#method " " #code, cells.requests[HTTP_##method][(code)-100], want)
 
@@ -339,6 +360,7 @@ static void test_tier(void)
 	}
 	test_calls(set);
 	test_family(set);
+	test_reload(set);
 	test_http(set);
 	test_killed(set);
 	probe_close(set);

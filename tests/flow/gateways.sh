@@ -112,3 +112,37 @@ buckets_apart() { # buckets_apart SECONDS SECONDS
 }
 # The value at a quantile of the numbers on stdin.
 quantile_of() { sort -g | awk -v q="$1" '{v[NR] = $1} END {if (NR) {i = int(q * NR); print v[i < q * NR ? i + 1 : i]}}'; }
+
+# ---- counters that must not fall ----
+# Reads the segment and the listener over and over, until polls_end; then the numbers of all reads
+# are looked through by polls_fallen, which prints the counters that fell.
+polls_pid=''
+polls_begin() {
+	# shellcheck disable=SC2154 # lib.sh sets them
+	while :; do
+		# Whole reads only: an agent that is away is no fall.
+		"$tidegate" metrics --segment "$run/host.seg" >"$world/poll" && sed 's/^/segment /' "$world/poll"
+		curl -sf "http://127.0.0.1:$agent_port/metrics" >"$world/poll" && sed 's/^/listener /' "$world/poll"
+		echo tick
+		pause 0.05
+	done >"$world/polls" 2>/dev/null &
+	polls_pid=$!
+	world_pids+=("$polls_pid")
+}
+polls_end() { kill "$polls_pid" 2>/dev/null; wait "$polls_pid" 2>/dev/null; }
+polls_count() { grep -c '^tick' "$world/polls"; }
+# A series while it is there; requests of a gateway also when its instances change.
+polls_fallen() {
+	awk '
+		$1 == "tick" { for (g in sum) { fall("requests of " g, sum[g]) } delete sum; next }
+		$2 ~ /^#/ { next }
+		{ key = $0; sub(/ [^ ]*$/, "", key) }
+		key ~ /(_total|_bucket|_count)[ {]/ { fall(key, $NF) }
+		$2 ~ /^tidegate_requests_total/ && match($0, /gateway="[^"]*"/) {
+			sum[$1 " " substr($0, RSTART, RLENGTH)] += $NF
+		}
+		function fall(what, value) {
+			if (value + 0 < last[what] + 0) print what ": " last[what] " to " value
+			last[what] = value
+		}' "$world/polls"
+}
