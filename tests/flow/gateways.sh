@@ -41,7 +41,7 @@ start_haproxy() { # start_haproxy [BACKEND]
 	  nbthread 2
 	  log stdout format raw local0
 	  lua-load $dir/handlers.lua
-	  stats socket $dir/master.sock
+	  stats socket $dir/stats.sock expose-fd listeners
 	  # Left to itself it tries to raise the limit of descriptors, which a test machine may refuse.
 	  maxconn 1000
 	defaults
@@ -103,6 +103,8 @@ start_caddy() { # start_caddy [BACKEND]
 
 # What hey's report says of a status.
 client_count() { awk -v s="[$2]" '$1 == s && /responses/ {n += $2} END {print n + 0}' "$1"; }
+
+client_errors() { awk '/^Error distribution/ {on = 1} on && /\[/ {gsub(/[][]/, "", $1); n += $1} END {print n + 0}' "$1"; }
 
 # In how many of the histograms' buckets (schema 3: eight to a doubling) two times lie apart; empty
 # when one of them is none.
