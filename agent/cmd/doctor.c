@@ -145,14 +145,15 @@ static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int 
 		probe_gc_attach(set, index, (uint32_t)pid, &gc);
 	for (unsigned int i = 0; i < f->port_count; i++)
 		json_array_append_new(ports, json_integer(f->ports[i]));
-	json_array_append_new(
-		d->gateways,
-		json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:{s:s, s:s, s:s, s:f, s:s, s:s}}",
-			  "name", f->name, "pid", (int)f->master, "exe", f->exe, "runtime",
-			  gc.runtime, "driver", f->driver, "processes", (int)f->process_count,
-			  "ports", ports, "gc", "state", state_names[gc.state], "how", gc.how,
-			  "attach", gc.attach, "confidence", gc.confidence, "object", gc.object,
-			  "why", gc.why));
+	json_array_append_new(d->gateways,
+			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:{s:s, s:s, s:s, "
+					"s:f, s:s, s:s, s:s}}",
+					"name", f->name, "pid", (int)f->master, "exe", f->exe,
+					"runtime", gc.runtime, "driver", f->driver, "processes",
+					(int)f->process_count, "ports", ports, "gc", "state",
+					state_names[gc.state], "how", gc.how, "attach", gc.attach,
+					"confidence", gc.confidence, "reason", gc.reason, "object",
+					gc.object, "why", gc.why));
 }
 
 static void check_discovery(struct doctor *d, int found, unsigned int unreadable)

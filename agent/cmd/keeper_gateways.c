@@ -62,8 +62,10 @@ static void say_gc(const struct gateway_found *f, const struct probe_gc_report *
 {
 	if (gc->state == PROBE_OK)
 		log_info("keeper", "garbage collector found",
-			 "gateway=%s runtime=%s how=%s attach=%s confidence=%.2f object=%s",
-			 f->name, gc->runtime, gc->how, gc->attach, gc->confidence, gc->object);
+			 "gateway=%s runtime=%s how=%s attach=%s confidence=%.2f reason=\"%s\" "
+			 "object=%s",
+			 f->name, gc->runtime, gc->how, gc->attach, gc->confidence, gc->reason,
+			 gc->object);
 	else
 		log_warning("keeper", "garbage collection is unavailable", "gateway=%s why=\"%s\"",
 			    f->name, gc->why);

@@ -22,6 +22,10 @@ static int read_at(const struct elffile *f, uint64_t offset, void *buf, size_t s
 
 	if (!is_inside(offset, size, f->size))
 		return -EBADMSG;
+	if (f->bytes) {
+		memcpy(buf, f->bytes + offset, size);
+		return 0;
+	}
 	while (done < size) {
 		ssize_t n =
 			pread(f->fd, (uint8_t *)buf + done, size - done, (off_t)(offset + done));
@@ -82,8 +86,9 @@ static int check_header(struct elffile *f, struct err *e)
 		return err_set(e, -ENOEXEC, "not a 64-bit little-endian ELF file");
 	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
 		return err_set(e, -ENOEXEC, "neither an executable nor a shared library");
-	if (h->e_machine != EM_X86_64)
-		return err_set(e, -ENOEXEC, "machine %u is not x86-64", h->e_machine);
+	if (h->e_machine != EM_X86_64 && h->e_machine != EM_AARCH64)
+		return err_set(e, -ENOEXEC, "machine %u is neither x86-64 nor aarch64",
+			       h->e_machine);
 	if (h->e_phnum == 0 || h->e_phnum > ELFFILE_SEGMENTS_MAX ||
 	    h->e_phentsize != sizeof(Elf64_Phdr))
 		return err_set(e, -EBADMSG, "bad program header table");
@@ -95,18 +100,11 @@ static int check_header(struct elffile *f, struct err *e)
 	return 0;
 }
 
-int elffile_init(struct elffile *f, int fd, struct err *e)
+static int init(struct elffile *f, struct elffile new, struct err *e)
 {
-	struct elffile new = {.fd = fd};
-	struct stat st;
 	void *table;
 	int r;
 
-	if (fstat(fd, &st) < 0)
-		return err_set(e, -errno, "cannot stat: %s", err_text(-errno));
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, -ENOEXEC, "not a regular file");
-	new.size = (uint64_t)st.st_size;
 	r = check_header(&new, e);
 	if (r < 0)
 		return r;
@@ -129,6 +127,22 @@ int elffile_init(struct elffile *f, int fd, struct err *e)
 	}
 	*f = new;
 	return 0;
+}
+
+int elffile_init(struct elffile *f, int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(e, -errno, "cannot stat: %s", err_text(-errno));
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, -ENOEXEC, "not a regular file");
+	return init(f, (struct elffile){.fd = fd, .size = (uint64_t)st.st_size}, e);
+}
+
+int elffile_init_bytes(struct elffile *f, const uint8_t *bytes, size_t size, struct err *e)
+{
+	return init(f, (struct elffile){.fd = -1, .bytes = bytes, .size = size}, e);
 }
 
 void elffile_fini(struct elffile *f)
@@ -320,6 +334,55 @@ const Elf64_Sym *elffile_find_symbol(const struct elffile_symbols *s, const char
 			return sym;
 	}
 	return NULL;
+}
+
+size_t elffile_build_id(const struct elffile *f, uint8_t ret[ELFFILE_BUILD_ID_MAX])
+{
+	const Elf64_Shdr *section = elffile_section(f, ".note.gnu.build-id");
+	struct {
+		Elf64_Nhdr header;
+		char name[4];
+		uint8_t id[ELFFILE_BUILD_ID_MAX];
+	} note = {.header = {0}};
+	size_t size;
+
+	if (!section)
+		return 0;
+	size = section->sh_size < sizeof(note) ? section->sh_size : sizeof(note);
+	if (size < sizeof(note.header) + sizeof(note.name) ||
+	    read_at(f, section->sh_offset, &note, size) < 0)
+		return 0;
+	size -= sizeof(note.header) + sizeof(note.name);
+	if (note.header.n_type != NT_GNU_BUILD_ID || note.header.n_namesz != sizeof(note.name) ||
+	    memcmp(note.name, "GNU", 4) != 0 || note.header.n_descsz < 2 ||
+	    note.header.n_descsz > size)
+		return 0;
+	memcpy(ret, note.id, note.header.n_descsz);
+	return note.header.n_descsz;
+}
+
+int elffile_relative(const struct elffile *f, uint64_t address, uint64_t *ret_addend)
+{
+	const Elf64_Shdr *section = elffile_section(f, ".rela.dyn");
+	uint32_t type = f->header.e_machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
+	_cleanup_free_ uint8_t *data = NULL;
+	size_t size, at;
+	Elf64_Rela row;
+	int r;
+
+	if (!section)
+		return -ENOENT;
+	r = elffile_read_section(f, section, &data, &size, NULL);
+	if (r < 0)
+		return r;
+	for (at = 0; at + sizeof(row) <= size; at += sizeof(row)) {
+		memcpy(&row, data + at, sizeof(row));
+		if (row.r_offset != address || ELF64_R_TYPE(row.r_info) != type)
+			continue;
+		*ret_addend = (uint64_t)row.r_addend;
+		return 0;
+	}
+	return -ENOENT;
 }
 
 /* DWARF pointer encodings of .eh_frame_hdr as every linker writes it (LSB 5.0, 10.6.2). */

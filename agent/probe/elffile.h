@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reader of 64-bit little-endian ELF files that may lie: every offset is checked, every loop has a
- * bound. Runs in the finder's confined child; reads with pread and never maps the file.
+ * Reader of 64-bit little-endian ELF files of x86-64 and aarch64 that may lie: every offset is
+ * checked, every loop has a bound. Runs in the finder's confined child; reads with pread and never
+ * maps the file, or reads a file that lies in memory.
  */
 #pragma once
 
@@ -14,9 +15,11 @@
 #define ELFFILE_SECTIONS_MAX 4096u
 #define ELFFILE_READ_MAX     (128u << 20) /* bytes of one section */
 #define ELFFILE_SYMBOLS_MAX  (4u << 20)
+#define ELFFILE_BUILD_ID_MAX 32u /* bytes; linkers write 8, 16 or 20 */
 
 struct elffile {
-	int fd; /* borrowed */
+	int fd;               /* borrowed; -1: the file is bytes */
+	const uint8_t *bytes; /* borrowed */
 	uint64_t size;
 	Elf64_Ehdr header;
 	Elf64_Phdr *segments;
@@ -36,6 +39,7 @@ struct elffile_symbols {
 
 /* -ENOEXEC: not an ELF file that we read, -EBADMSG: damaged, -EFBIG, -ENOMEM, -EIO. */
 int elffile_init(struct elffile *f, int fd, struct err *e);
+int elffile_init_bytes(struct elffile *f, const uint8_t *bytes, size_t size, struct err *e);
 void elffile_fini(struct elffile *f);
 
 /* NULL when there is none of that name (or with SHT_NOBITS). */
@@ -65,6 +69,13 @@ void elffile_free_symbols(struct elffile_symbols *s);
 
 /* A defined function (or untyped) symbol of that name; NULL. Bounded by the table's size. */
 const Elf64_Sym *elffile_find_symbol(const struct elffile_symbols *s, const char *name);
+
+/* The linker's fingerprint from .note.gnu.build-id: its length in bytes, 0 when there is none. */
+size_t elffile_build_id(const struct elffile *f, uint8_t ret[ELFFILE_BUILD_ID_MAX]);
+
+/* Where the dynamic linker will store base + *ret_addend at an address (R_*_RELATIVE in .rela.dyn);
+ * -ENOENT. */
+int elffile_relative(const struct elffile *f, uint64_t address, uint64_t *ret_addend);
 
 /* First address above `address` at which .eh_frame_hdr says that another function begins;
  * -ENOENT when the file does not say. */

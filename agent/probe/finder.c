@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "probe/debugfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +68,8 @@ bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 	    r->confidence > 1)
 		return false;
 	if (!memchr(r->name, 0, sizeof(r->name)) || !memchr(r->how, 0, sizeof(r->how)) ||
-	    !memchr(r->why, 0, sizeof(r->why)))
+	    !memchr(r->why, 0, sizeof(r->why)) || !memchr(r->reason, 0, sizeof(r->reason)) ||
+	    !memchr(r->build_id, 0, sizeof(r->build_id)))
 		return false;
 	return function_is_sane(&r->step, size) && function_is_sane(&r->full, size) &&
 	       function_is_sane(&r->stop, size) && function_is_sane(&r->start, size) &&
@@ -109,21 +111,21 @@ static int give_up_privileges(void)
 	return r;
 }
 
-__attribute__((noreturn)) static void child_main(int fd, int out)
+__attribute__((noreturn)) static void child_main(int fd, int debug_fd, int out)
 {
 	const struct rlimit cpu = {FINDER_CPU_SECONDS, FINDER_CPU_SECONDS + 1}, zero = {0, 0};
 	struct finder_result result = {0};
-	int keep[] = {fd, out};
+	int keep[] = {fd, out, debug_fd};
 	struct err e = {0};
 	int r, i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* A sanitizer's report wants stderr. */
 	for (i = 0; i <= 2 - PROCESS_IS_SANITIZED; i++) {
-		if (i != fd && i != out)
+		if (i != fd && i != debug_fd && i != out)
 			close(i);
 	}
-	r = process_close_fds(keep, ARRAY_LEN(keep));
+	r = process_close_fds(keep, ARRAY_LEN(keep) - (debug_fd < 0));
 	setrlimit(RLIMIT_CPU, &cpu);
 	setrlimit(RLIMIT_CORE, &zero);
 	setrlimit(RLIMIT_FSIZE, &zero);
@@ -134,7 +136,7 @@ __attribute__((noreturn)) static void child_main(int fd, int out)
 	if (r == 0)
 		r = process_filter_apply(PROCESS_FILTER_COMPUTE, &e);
 	if (r == 0)
-		finder_examine(fd, &result);
+		finder_examine(fd, debug_fd, &result);
 	else
 		str_copy(result.why, sizeof(result.why),
 			 e.text[0] ? e.text : "the finder cannot give up its privileges");
@@ -167,7 +169,7 @@ static int read_result(int in, struct finder_result *ret)
 	return 0;
 }
 
-static pid_t start_child(int fd, int *ret_in)
+static pid_t start_child(int fd, int debug_fd, int *ret_in)
 {
 	_cleanup_close_ int in = -1, out = -1;
 	int pipes[2];
@@ -181,7 +183,7 @@ static pid_t start_child(int fd, int *ret_in)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		child_main(fd, out);
+		child_main(fd, debug_fd, out);
 	*ret_in = TAKE_FD(in);
 	return pid;
 }
@@ -198,13 +200,13 @@ static void describe_end(int status, struct finder_result *ret)
 			 WEXITSTATUS(status));
 }
 
-static int run_child(int fd, uint64_t size, struct finder_result *ret)
+static int run_child(int fd, int debug_fd, uint64_t size, struct finder_result *ret)
 {
 	_cleanup_close_ int in = -1;
 	int status = 0, r;
 	pid_t pid;
 
-	pid = start_child(fd, &in);
+	pid = start_child(fd, debug_fd, &in);
 	if (pid < 0)
 		return pid;
 	r = read_result(in, ret);
@@ -225,7 +227,27 @@ static int run_child(int fd, uint64_t size, struct finder_result *ret)
 	return 0;
 }
 
-int finder_run(int fd, struct finder_result *ret)
+/* By what the file holds; then, where that names nothing, with its debug file. */
+static int run(int fd, uint32_t pid, uint64_t size, struct finder_result *ret)
+{
+	_cleanup_close_ int debug_fd = -1;
+	struct finder_result again;
+	int r;
+
+	r = run_child(fd, -1, size, ret);
+	if (r < 0 || !pid || !ret->build_id[0] ||
+	    (ret->is_found && !str_equal(ret->how, "call-vote")))
+		return r;
+	debug_fd = debugfile_open(pid, ret->build_id);
+	if (debug_fd < 0)
+		return 0;
+	r = run_child(fd, debug_fd, size, &again);
+	if (r == 0 && again.is_found)
+		*ret = again;
+	return 0;
+}
+
+int finder_run(int fd, uint32_t pid, struct finder_result *ret)
 {
 	struct answer *a;
 	struct stat st;
@@ -242,7 +264,7 @@ int finder_run(int fd, struct finder_result *ret)
 	}
 	a = &answers[answer_next++ % FINDER_CACHE];
 	a->is_used = false;
-	r = run_child(fd, (uint64_t)st.st_size, &a->result);
+	r = run(fd, pid, (uint64_t)st.st_size, &a->result);
 	if (r < 0)
 		return r;
 	a->device = st.st_dev;

@@ -47,22 +47,30 @@ struct finder_result {
 	uint32_t runtime;  /* enum finder_runtime; FINDER_NONE with why "" means: no runtime here */
 	uint32_t is_found; /* 1: the functions below can be probed */
 	char name[16];     /* "luajit", "lua5.3", "go", "openjdk" */
-	char how[16];      /* "symtab", "call-vote", "gopclntab", "sdt" */
+	char how[16]; /* "symtab", "debug-file", "gnu_debugdata", "call-vote", "gopclntab", "sdt" */
+	/* 1 where a symbol table of this very build names the functions. By call vote: the share of
+	 * the API's allocating functions that call the step (5 of at most 8 at least); for PUC Lua,
+	 * whose step bears no mark of its own, times the share of those whose code compares the
+	 * collector's debt (LuaJIT's step must write its state to be believed at all). */
 	double confidence;
+	char reason[160];            /* when found: what speaks for it */
 	char why[256];               /* when not found: which symbol or what else is missing */
-	struct finder_function step; /* LuaJIT lj_gc_step, PUC luaC_step */
+	char build_id[65];           /* of the file, in hexadecimal; "": it has none */
+	struct finder_function step; /* LuaJIT lj_gc_step, PUC luaC_step (5.2: luaC_forcestep) */
 	struct finder_function full; /* lua_gc */
 	/* Go: stop and start the world, mark done. OpenJDK: a collection begins, ends, ends. */
 	struct finder_function stop, start, cycle;
 };
 
-/* Examines the file in this process. Only the child, tests and fuzzers call it. */
-void finder_examine(int fd, struct finder_result *ret);
+/* Examines the file in this process. Only the child, tests and fuzzers call it. debug_fd: a file
+ * with its debugging symbols, believed when its build id is the same; -1: none. */
+void finder_examine(int fd, int debug_fd, struct finder_result *ret);
 
-/* Examines it in a confined child, 5 s at most; a crash or a timeout is told in why. The answer is
- * remembered by device, inode, size and mtime (64 files). Negative errno only when fd cannot be
- * examined at all. fd is borrowed. */
-int finder_run(int fd, struct finder_result *ret);
+/* Examines it in a confined child, 5 s at most; a crash or a timeout is told in why. What its own
+ * symbol table does not name is then looked for with the debug file that the root of process pid
+ * has for the build id (pid 0: none). The answer is remembered by device, inode, size and mtime (64
+ * files). Negative errno only when fd cannot be examined at all. fd is borrowed. */
+int finder_run(int fd, uint32_t pid, struct finder_result *ret);
 
 /* True when counts and offsets of a struct that a child wrote are within bounds of the file. */
 bool finder_result_is_sane(const struct finder_result *result, uint64_t file_size);

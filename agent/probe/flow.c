@@ -1,149 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Control flow of one function. Owns nothing; capstone decodes. Process: the finder's child. */
+/* Control flow of one decoded function. Owns nothing. Process: the finder's child. */
 #include "probe/flow.h"
 
 #include "base/err.h"
 
-#include <capstone/capstone.h>
 #include <errno.h>
 #include <string.h>
-
-/* What arch/x86/kernel/uprobes.c emulates: nop, push of a register (since 5.0, e7ed9d9bd037),
- * jmp, call and jcc with an immediate. Prefixed forms are single-stepped. */
-static bool is_emulated(const uint8_t *b, unsigned int size)
-{
-	if (size == 1)
-		return b[0] == 0x90 || (b[0] >= 0x50 && b[0] <= 0x57);
-	if (size == 2)
-		return (b[0] == 0x41 && b[1] >= 0x50 && b[1] <= 0x57) || b[0] == 0xeb ||
-		       (b[0] >= 0x70 && b[0] <= 0x7f);
-	if (size == 5)
-		return b[0] == 0xe8 || b[0] == 0xe9;
-	return size == 6 && b[0] == 0x0f && b[1] >= 0x80 && b[1] <= 0x8f;
-}
-
-static bool is_immediate(const cs_x86 *x, unsigned int i, int64_t value)
-{
-	return x->op_count > i && x->operands[i].type == X86_OP_IMM && x->operands[i].imm == value;
-}
-
-static int32_t stack_effect(const cs_insn *in)
-{
-	const cs_x86 *x = &in->detail->x86;
-	unsigned int i;
-
-	switch (in->id) {
-	case X86_INS_PUSH:
-		return 8;
-	case X86_INS_POP:
-		return -8;
-	case X86_INS_LEAVE:
-		return FLOW_STACK_LOST;
-	case X86_INS_SUB:
-	case X86_INS_ADD:
-		if (x->op_count == 2 && x->operands[0].type == X86_OP_REG &&
-		    x->operands[0].reg == X86_REG_RSP) {
-			int64_t v = x->operands[1].imm;
-
-			if (x->operands[1].type != X86_OP_IMM || v > 1 << 20 || v < -(1 << 20))
-				return FLOW_STACK_LOST;
-			return (int32_t)(in->id == X86_INS_SUB ? v : -v);
-		}
-		return 0;
-	default:
-		break;
-	}
-	for (i = 0; i < x->op_count; i++) {
-		if (x->operands[i].type == X86_OP_REG && x->operands[i].reg == X86_REG_RSP &&
-		    (x->operands[i].access & CS_AC_WRITE))
-			return FLOW_STACK_LOST;
-	}
-	return 0;
-}
-
-static uint8_t insn_kind(const cs_insn *in)
-{
-	const cs_x86 *x = &in->detail->x86;
-	bool is_direct = x->op_count == 1 && x->operands[0].type == X86_OP_IMM;
-	unsigned int i;
-
-	if (in->id == X86_INS_RET)
-		return FLOW_RET;
-	if (in->id == X86_INS_CALL)
-		return is_direct ? FLOW_CALL : FLOW_OTHER;
-	if (in->id == X86_INS_JMP || in->id == X86_INS_LJMP)
-		return is_direct ? FLOW_JUMP : FLOW_LEAP;
-	if (in->id == X86_INS_HLT || in->id == X86_INS_UD2)
-		return FLOW_STOP;
-	for (i = 0; i < in->detail->groups_count; i++) {
-		if (in->detail->groups[i] == CS_GRP_JUMP)
-			return is_direct ? FLOW_BRANCH : FLOW_LEAP;
-	}
-	return FLOW_OTHER;
-}
-
-static void describe(const cs_insn *in, struct flow_insn *ret)
-{
-	const cs_x86 *x = &in->detail->x86;
-
-	memset(ret, 0, sizeof(*ret));
-	ret->address = in->address;
-	ret->size = (uint8_t)in->size;
-	ret->kind = insn_kind(in);
-	ret->delta = -1;
-	ret->is_emulated = is_emulated(in->bytes, in->size);
-	ret->stack = stack_effect(in);
-	if (ret->kind == FLOW_CALL || ret->kind == FLOW_JUMP || ret->kind == FLOW_BRANCH)
-		ret->target = (uint64_t)x->operands[0].imm;
-	if (in->id == X86_INS_LEA && x->op_count == 2 && x->operands[1].mem.base == X86_REG_RIP) {
-		ret->is_lea = true;
-		ret->target = in->address + in->size + (uint64_t)x->operands[1].mem.disp;
-	}
-	if (in->id == X86_INS_MOV && x->op_count == 2) {
-		ret->sets_one = x->operands[0].type == X86_OP_REG &&
-				x->operands[0].reg == X86_REG_EAX && is_immediate(x, 1, 1);
-		ret->stores_gc = x->operands[0].type == X86_OP_MEM && x->operands[0].size == 4 &&
-				 x->operands[1].type == X86_OP_IMM &&
-				 (int32_t)x->operands[1].imm == -3;
-	}
-	if (in->id == X86_INS_CMP && x->op_count == 2) {
-		const cs_x86_op *a = &x->operands[0], *b = &x->operands[1];
-
-		ret->compares_zero = a->type == X86_OP_MEM && a->size == 8 && is_immediate(x, 1, 0);
-		ret->compares_memory =
-			a->size == 8 && ((a->type == X86_OP_MEM && b->type == X86_OP_REG) ||
-					 (a->type == X86_OP_REG && b->type == X86_OP_MEM));
-	}
-}
-
-int flow_decode(struct flow *flow, uint64_t start, const uint8_t *code, size_t size)
-{
-	uint64_t address = start;
-	cs_insn *in;
-	csh handle;
-
-	memset(flow, 0, sizeof(*flow));
-	flow->start = start;
-	if (cs_open(CS_ARCH_X86, CS_MODE_64, &handle) != CS_ERR_OK)
-		return -ENOMEM;
-	cs_option(handle, CS_OPT_DETAIL, CS_OPT_ON);
-	in = cs_malloc(handle);
-	if (!in) {
-		cs_close(&handle);
-		return -ENOMEM;
-	}
-	if (size > FLOW_CODE_MAX)
-		size = FLOW_CODE_MAX;
-	while (flow->count < FLOW_INSNS_MAX && cs_disasm_iter(handle, &code, &size, &address, in)) {
-		describe(in, &flow->insns[flow->count]);
-		flow->has_leap |= flow->insns[flow->count].kind == FLOW_LEAP;
-		flow->count++;
-	}
-	flow->end = address;
-	cs_free(in, 1);
-	cs_close(&handle);
-	return flow->count > 0 ? 0 : -ENOEXEC;
-}
 
 bool flow_stores_gc(const struct flow *flow)
 {
@@ -170,23 +32,6 @@ static int insn_at(const struct flow *flow, uint64_t address)
 			high = mid;
 	}
 	return low < flow->count && flow->insns[low].address == address ? (int)low : -1;
-}
-
-uint64_t flow_leap_table(const struct flow *flow)
-{
-	uint64_t table = 0, last = 0;
-	unsigned int i;
-
-	for (i = 0; i < flow->count; i++) {
-		if (flow->insns[i].is_lea)
-			last = flow->insns[i].target;
-		if (flow->insns[i].kind != FLOW_LEAP)
-			continue;
-		if (table)
-			return 0;
-		table = last;
-	}
-	return table;
 }
 
 int flow_only_case(struct flow *flow, uint64_t address)
@@ -411,6 +256,8 @@ static int add_exit(struct finder_function *f, const struct flow_insn *in, bool 
 
 	if (f->exit_count >= FINDER_EXITS_MAX)
 		return -E2BIG;
+	if (in->is_refused)
+		return -ENOTSUP;
 	p = &f->exits[f->exit_count++];
 	p->offset = in->address;
 	p->frame = in->delta > 0 && in->kind != FLOW_RET ? (uint32_t)in->delta : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control flow of one x86-64 function: where to put an entry probe and probes on its ways out, so
+ * Control flow of one x86-64 or aarch64 function: where to put an entry probe and probes on its ways out, so
  * that a call passes exactly one of each and, where possible, on instructions that the kernel
  * emulates (no single step). Pure; runs in the finder's child.
  *
@@ -27,12 +27,12 @@ enum flow_kind {
 };
 
 struct flow_insn {
-	uint64_t address, target; /* of call, jump, branch; of lea relative to the next one */
+	uint64_t address, target; /* target: of call, jump, branch */
 	int32_t delta;            /* bytes pushed since entry before it runs; -1: unknown */
 	uint8_t size, kind;
 	bool is_leader, is_emulated, is_in_region;
-	bool is_lea;
-	bool sets_one;        /* mov $1, %eax */
+	bool is_refused;      /* the kernel takes no probe on it */
+	bool sets_one;        /* the register of the return value, to 1 */
 	bool stores_gc;       /* stores the 32-bit immediate -3 to memory: vmstate = ~LJ_VMST_GC */
 	bool compares_zero;   /* compares 64-bit memory with 0: GCdebt of Lua 5.2 and later */
 	bool compares_memory; /* compares 64-bit memory with a register: GCthreshold of 5.1 */
@@ -41,24 +41,32 @@ struct flow_insn {
 
 #define FLOW_STACK_LOST INT32_MIN
 
+/* How a switch finds its case: base + (entry << shift), entry from a table in memory. */
+struct flow_leap {
+	uint64_t table, base;
+	uint8_t width, shift; /* bytes of an entry: 1, 2 or 4 */
+	bool is_signed;
+};
+
 struct flow {
 	uint64_t start, end;
 	unsigned int count;
 	uint32_t region;              /* instruction from which exits matter; 0: the entry */
 	bool has_leap, is_stack_lost; /* the graph, or the depth of the stack, is not all known */
+	struct flow_leap
+		leap; /* of the only switch; width 0: none, more than one, or not understood */
 	struct flow_insn insns[FLOW_INSNS_MAX];
 };
 
-/* Decodes the bytes linearly; stops at what is no instruction. -ENOEXEC when nothing decodes. */
-int flow_decode(struct flow *flow, uint64_t start, const uint8_t *code, size_t size);
+/* Decodes the bytes linearly (decode.c); stops at what is no instruction. machine is EM_X86_64 or
+ * EM_AARCH64. -ENOEXEC when nothing decodes. */
+int flow_decode(struct flow *flow, uint16_t machine, uint64_t start, const uint8_t *code,
+		size_t size);
 
 /* Entry and exits as virtual addresses; offset and point offsets in *ret are addresses until the
- * caller translates them. with_exits false: only the entry (Go). -ENOENT: no way out found. */
+ * caller translates them. with_exits false: only the entry (Go). -ENOENT: no way out found,
+ * -ENOTSUP: it is left by an instruction that takes no probe. */
 int flow_points(struct flow *flow, bool with_exits, struct finder_function *ret);
-
-/* Address of the table of 32-bit distances that a switch in the function leaps by (as gcc and clang
- * make it in position-independent code); 0 when there is none, or more than one. */
-uint64_t flow_leap_table(const struct flow *flow);
 
 /* From now on only exits that can be reached from that case of the switch matter. -EINVAL when no
  * instruction begins there. Before flow_points. */

@@ -228,11 +228,12 @@ static void report_found(enum uprobe_how how, const struct gcfile *file,
 	str_copy(ret->object, sizeof(ret->object), file->path);
 	str_copy(ret->attach, sizeof(ret->attach), uprobe_how_name(how));
 	str_copy(ret->why, sizeof(ret->why), found->why);
+	str_copy(ret->reason, sizeof(ret->reason), found->reason);
 	ret->confidence = found->confidence;
 }
 
 static int attach_best(struct probe_set *set, const struct gc_control *settings,
-		       unsigned int gateway, const struct gcfile *files, size_t count,
+		       unsigned int gateway, uint32_t pid, const struct gcfile *files, size_t count,
 		       struct probe_gc_report *ret)
 {
 	enum uprobe_how how = (enum uprobe_how)settings->how;
@@ -242,7 +243,7 @@ static int attach_best(struct probe_set *set, const struct gc_control *settings,
 	int r;
 
 	for (i = 0; i < count; i++) {
-		r = finder_run(files[i].fd, &found);
+		r = finder_run(files[i].fd, pid, &found);
 		if (r < 0)
 			return r;
 		if (!found.is_found) {
@@ -288,7 +289,7 @@ int probe_gc_attach(struct probe_set *set, unsigned int gateway, uint32_t pid,
 		str_copy(ret->why, sizeof(ret->why), e.text);
 		return r;
 	}
-	r = attach_best(set, &settings, gateway, files, count, ret);
+	r = attach_best(set, &settings, gateway, pid, files, count, ret);
 	gcfile_close(files, count);
 	if (r < 0 && !ret->why[0])
 		str_copy(ret->why, sizeof(ret->why), err_text(r));

@@ -111,10 +111,11 @@ size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max);
 
 struct probe_gc_report {
 	enum probe_state state;
-	char runtime[16];  /* "luajit", "lua5.3", "go", "openjdk", … or "": none */
-	char how[32];      /* "symtab", "call-vote", "gopclntab", "sdt" */
+	char runtime[16]; /* "luajit", "lua5.3", "go", "openjdk", … or "": none */
+	char how[32]; /* "symtab", "debug-file", "gnu_debugdata", "call-vote", "gopclntab", "sdt" */
 	char attach[32];   /* "uprobe_multi", "perf" */
-	double confidence; /* 0 … 1 */
+	double confidence; /* 0 … 1; finder.h says how it is computed */
+	char reason[160];  /* what speaks for it */
 	char object[256];  /* the ELF file as seen from the process */
 	char why[256];
 };

@@ -8,15 +8,19 @@
 
 #include "probe/elffile.h"
 #include "probe/flow.h"
+#include "probe/symbols.h"
 
 struct vote {
-	uint64_t step;        /* address */
-	unsigned int voters;  /* functions that are exported */
-	unsigned int votes;   /* of them, how many call it */
-	bool is_debt_checked; /* most of those functions compare 64-bit memory with 0 (Lua 5.2 on) */
-	bool is_threshold_checked; /* … or with a register (5.1) */
+	uint64_t step;          /* address */
+	uint64_t called;        /* what the voters call: step, or what does nothing but call it */
+	unsigned int voters;    /* functions that are there */
+	unsigned int votes;     /* of them, how many call it */
+	unsigned int debt;      /* of those, how many compare 64-bit memory with 0 (Lua 5.2 on) */
+	unsigned int threshold; /* … or with other memory (5.1) */
 };
 
-/* symbols: .dynsym (or .symtab). -ENOENT: which symbol is missing, or that they share no target. */
-int vote_count(const struct elffile *f, const struct elffile_symbols *symbols, struct flow *scratch,
-	       struct vote *ret, struct err *e);
+/* is_split: lua_gc calls another function than the rest, and that is what the rest's calls (Lua
+ * 5.2: luaC_step checks a flag, then luaC_forcestep collects). -ENOENT: which symbol is missing, or
+ * that they share no target. */
+int vote_count(const struct elffile *f, const struct symbols *symbols, bool is_split,
+	       struct flow *scratch, struct vote *ret, struct err *e);

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
-	finder_examine(fd, &result);
+	finder_examine(fd, -1, &result);
 	require_text(result.name, sizeof(result.name));
 	require_text(result.how, sizeof(result.how));
 	require_text(result.why, sizeof(result.why));

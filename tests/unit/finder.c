@@ -37,7 +37,7 @@ static struct finder_result examine_path(const char *path)
 	struct finder_result result;
 	int fd = open_or_skip(path);
 
-	finder_examine(fd, &result);
+	finder_examine(fd, -1, &result);
 	close(fd);
 	return result;
 }
@@ -183,7 +183,7 @@ static void a_missing_symbol_is_named(void **state)
 	for (i = 0; i < ARRAY_LEN(names); i++) {
 		copy_read(&copy, LUAJIT);
 		hide_symbol(&copy, names[i]);
-		finder_examine(copy.fd, &r);
+		finder_examine(copy.fd, -1, &r);
 		snprintf(expected, sizeof(expected), "%s is not exported", names[i]);
 		assert_int_equal(r.is_found, 0);
 		assert_string_equal(r.name, "luajit");
@@ -208,7 +208,7 @@ static void a_step_that_does_not_set_the_vm_state_is_refused(void **state)
 		}
 	}
 	assert_true(patched > 0);
-	finder_examine(copy.fd, &r);
+	finder_examine(copy.fd, -1, &r);
 	assert_int_equal(r.is_found, 0);
 	assert_non_null(strstr(r.why, "is not lj_gc_step"));
 	copy_free(&copy);
@@ -236,7 +236,7 @@ static void cut_files_are_survived(void **state)
 	copy_read(&copy, LUAJIT);
 	for (cut = copy.size; cut > 0; cut = cut * 15 / 16) {
 		assert_int_equal(ftruncate(copy.fd, (off_t)cut), 0);
-		finder_examine(copy.fd, &r);
+		finder_examine(copy.fd, -1, &r);
 		assert_sane(&r, cut);
 		/* The section headers lie at the end. */
 		assert_int_equal(r.is_found, cut == copy.size);
@@ -271,12 +271,12 @@ static void garble(const char *path, unsigned int rounds, uint64_t seed)
 			patch(&copy, at[j],
 			      (uint8_t)(next_random(&seed) % 3 ? next_random(&seed) : 0xff));
 		}
-		finder_examine(copy.fd, &r);
+		finder_examine(copy.fd, -1, &r);
 		assert_sane(&r, copy.size);
 		for (j = 0; j < ARRAY_LEN(at); j++)
 			patch(&copy, at[j], copy.bytes[at[j]]);
 	}
-	finder_examine(copy.fd, &r);
+	finder_examine(copy.fd, -1, &r);
 	assert_int_equal(r.is_found, 1);
 	copy_free(&copy);
 }
@@ -297,15 +297,15 @@ static void the_child_gives_the_same_answer(void **state)
 	int fd = open_or_skip(LUAJIT);
 
 	(void)state;
-	finder_examine(fd, &here);
-	assert_int_equal(finder_run(fd, &there), 0);
+	finder_examine(fd, -1, &here);
+	assert_int_equal(finder_run(fd, 0, &there), 0);
 	assert_int_equal(there.is_found, 1);
 	assert_int_equal(there.step.offset, here.step.offset);
 	assert_memory_equal(&there.step.exits, &here.step.exits, sizeof(here.step.exits));
-	assert_int_equal(finder_run(fd, &again), 0);
+	assert_int_equal(finder_run(fd, 0, &again), 0);
 	assert_memory_equal(&again, &there, sizeof(again));
 	close(fd);
-	assert_int_equal(finder_run(-1, &there), -EBADF);
+	assert_int_equal(finder_run(-1, 0, &there), -EBADF);
 }
 
 static void an_answer_out_of_bounds_is_refused(void **state)

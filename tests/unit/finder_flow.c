@@ -5,6 +5,7 @@
 #include "probe/gcfile.h"
 #include "probe/gopclntab.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@ static struct flow flow;
 
 static int points(const uint8_t *code, size_t size, bool with_exits, struct finder_function *ret)
 {
-	assert_int_equal(flow_decode(&flow, START, code, size), 0);
+	assert_int_equal(flow_decode(&flow, EM_X86_64, START, code, size), 0);
 	return flow_points(&flow, with_exits, ret);
 }
 
@@ -114,8 +115,9 @@ static void a_function_without_an_exit_is_refused(void **state)
 	(void)state;
 	assert_int_equal(points(forever, sizeof(forever), true, &f), -ENOENT);
 	assert_int_equal(points(forever, sizeof(forever), false, &f), 0);
-	assert_int_equal(flow_decode(&flow, START, nonsense, sizeof(nonsense)), -ENOEXEC);
-	assert_int_equal(flow_decode(&flow, START, nonsense, 0), -ENOEXEC);
+	assert_int_equal(flow_decode(&flow, EM_X86_64, START, nonsense, sizeof(nonsense)),
+			 -ENOEXEC);
+	assert_int_equal(flow_decode(&flow, EM_X86_64, START, nonsense, 0), -ENOEXEC);
 }
 
 static void too_many_exits_are_refused(void **state)
