@@ -23,7 +23,7 @@ wait_for 10 three; ok $? "the agent sees three gateways"
 
 # Every log as `status seconds path`.
 log_nginx() { cat "$world/nginx/logs/access.log"; }
-log_haproxy() { awk '$5 != "CR" {print $1, $3 / 1000, $4}' "$world/haproxy/access.log"; }
+log_haproxy() { haproxy_log | awk '{print $1, $3 / 1000, $4}'; }
 log_caddy() { jq -r '"\(.status) \(.duration) \(.request.uri)"' "$world/caddy/access.log"; }
 declare -A log_before
 for each in nginx haproxy caddy; do log_before[$each]=$("log_$each" | wc -l); done

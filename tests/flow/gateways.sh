@@ -36,27 +36,36 @@ start_haproxy() { # start_haproxy [BACKEND]
 		applet:send("slept\n")
 	end)
 	LUA
+	# Threads that log to one descriptor drop lines when they meet there: each has a frontend, with a
+	# log (haproxy_log knows) and, by SO_REUSEPORT, a listener of its own.
 	cat >"$dir/haproxy.cfg" <<-CONF
 	global
 	  nbthread 2
-	  log stdout format raw local0
 	  lua-load $dir/handlers.lua
 	  stats socket $dir/stats.sock expose-fd listeners
 	  # Left to itself it tries to raise the limit of descriptors, which a test machine may refuse.
 	  maxconn 1000
-	defaults
+	defaults common
 	  mode http
-	  log global
 	  log-format "%ST %Tr %Ta %HP %ts"
 	  timeout connect 5s
 	  timeout client 30s
 	  timeout server 30s
-	frontend web
-	  bind 127.0.0.1:$haproxy_port
 	  http-request return status 200 content-type text/plain string hello if { path /hello }
 	  http-request use-service lua.sleep if { path /sleep }
-	  use_backend up if { path_beg /up/ }
 	  http-request return status 404 content-type text/plain string nothing unless { path_beg /up/ }
+	frontend one from common
+	  log stdout format raw local0
+	  bind 127.0.0.1:$haproxy_port thread 1
+	  default_backend up
+	frontend two from common
+	  log stderr format raw local0
+	  bind 127.0.0.1:$haproxy_port thread 2
+	  default_backend up
+	defaults
+	  mode http
+	  timeout connect 5s
+	  timeout server 30s
 	backend up
 	  http-request replace-path /up(/.*) \\1
 	  server up ${1:-127.0.0.1:9}
@@ -67,6 +76,11 @@ start_haproxy() { # start_haproxy [BACKEND]
 	wait_for 10 answers "$haproxy/hello" && return
 	cat "$dir/error.log" >&2
 	return 1
+}
+
+# status, %Tr, %Ta, path; without those that never asked for anything, and without messages.
+haproxy_log() {
+	awk 'NF == 5 && $1 ~ /^[1-5][0-9][0-9]$/ && $5 != "CR"' "$world"/haproxy/{access,error}.log
 }
 
 # Answers by itself: /hello, 404 for the rest; /up/… goes to the URL below $1 when there is one. The
