@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "slot.bpf.h"
+#include "slow.bpf.h"
 
 #define barrier() asm volatile("" ::: "memory")
 
@@ -54,6 +54,7 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	method = c->method[i];
 	start = c->start_ns[i];
 	code = c->code - 100;
+	head_end(s, c, c->ended, c->code, now);
 	c->ended++;
 	if (code >= HTTP_CODES)
 		return 0;
@@ -78,12 +79,30 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	return 0;
 }
 
+/* Records of pending requests that end without an answer. */
+GLOBAL int requests_end(struct slot *s, struct connection *c, u64 now)
+{
+	u32 n;
+
+	if (!s || !c)
+		return 0;
+	n = requests_pending(c);
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < PIPELINE; i++) {
+		if (i >= n)
+			break;
+		head_end(s, c, c->ended + i, 0, now);
+	}
+	return 0;
+}
+
 /* All that are pending end here without an answer; the caller says how they are counted. */
 static __always_inline u32 requests_drop(struct slot *s, struct connection *c, u64 now)
 {
 	u32 n = requests_pending(c);
 
 	if (n) {
+		requests_end(s, c, now);
 		c->ended = c->started;
 		integral_add(&s->in_flight, now * n, -(u64)n);
 	}

@@ -20,7 +20,7 @@ static __always_inline u32 head_find(struct slot *s, const u32 side)
 	u64 p = *(volatile u32 *)&sc->pos, n = *(volatile u32 *)&sc->len, found, name;
 	u32 letter;
 
-	sc->second_line = sc->length_at = sc->agent_at = sc->is_chunked = 0;
+	sc->second_line = sc->length_at = sc->agent_at = sc->is_chunked = sc->trace_at = 0;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < HEAD_STEPS; i++) {
 		found = newlines(window_word(sc, p));
@@ -65,6 +65,11 @@ static __always_inline u32 head_find(struct slot *s, const u32 side)
 			name = window_word(sc, p + 8) | LOWER;
 			if ((name & FIRST_BYTES(3)) == WORD('n', 't', ':', 0, 0, 0, 0, 0))
 				sc->agent_at = p + 11;
+		} else if (side == SIDE_REQUEST &&
+			   name == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r')) {
+			name = window_word(sc, p + 8) | LOWER;
+			if ((name & FIRST_BYTES(4)) == WORD('e', 'n', 't', ':', 0, 0, 0, 0))
+				sc->trace_at = p + 12;
 		}
 	}
 	return 0;
@@ -113,6 +118,8 @@ GLOBAL int request_head(struct slot *s, struct connection *c)
 	head_framing(s, &c->streams[SIDE_REQUEST]);
 	if (sc->agent_at && control.agent_count && agent_is_health(s, sc->agent_at))
 		c->method[(c->started - 1) & (PIPELINE - 1)] |= PENDING_HEALTH;
+	if (sc->trace_at)
+		head_trace(s, sc->trace_at);
 	request_head_done(s, c);
 	return end >= sc->len && !sc->left;
 }

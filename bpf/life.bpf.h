@@ -62,6 +62,7 @@ static __always_inline void life_fork(u32 tid, u32 tgid)
 		return;
 	s->tid = tid;
 	s->tgid = tgid;
+	s->index = index;
 	s->gateway = parent->gateway;
 	s->role = tid == tgid ? ROLE_WORKER : ROLE_HELPER;
 	s->start_ns = bpf_ktime_get_ns();

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "slot.bpf.h"
+#include "slow.bpf.h"
 
 static __always_inline void loop_enter(struct slot *s, u64 now)
 {
@@ -18,6 +18,8 @@ static __always_inline void loop_enter(struct slot *s, u64 now)
 		s->cells.loop_busy_ns += turn;
 		s->loop_since_ns = 0;
 	}
+	if (s->head.key)
+		head_keep(s);
 	/* A collection that never returned was left by longjmp. */
 	s->gc_since_ns = 0;
 	if (s->gc_turn_ns) {

@@ -41,6 +41,7 @@ static __always_inline bool request_line(struct slot *s, struct connection *c, u
 	}
 	if (len && path_is_health(s, at + len))
 		method |= PENDING_HEALTH;
+	head_begin(s, c, at + len, n - len);
 	request_start(s, c, method, c->first_ns ? c->first_ns : sc->now_ns);
 	c->first_ns = 0;
 	st->state = STREAM_HEADERS;
@@ -108,6 +109,10 @@ static __always_inline void header_line(struct slot *s, struct connection *c, co
 		if (n > 11 && (more & FIRST_BYTES(3)) == WORD('n', 't', ':', 0, 0, 0, 0, 0) &&
 		    agent_is_health(s, at + 11))
 			c->method[(c->started - 1) & (PIPELINE - 1)] |= PENDING_HEALTH;
+	} else if (side == SIDE_REQUEST && name == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r')) {
+		more = window_word(sc, at + 8) | LOWER;
+		if (n > 12 && (more & FIRST_BYTES(4)) == WORD('e', 'n', 't', ':', 0, 0, 0, 0))
+			head_trace(s, at + 12);
 	}
 }
 

@@ -86,6 +86,7 @@ GLOBAL int connection_drop(struct slot *s, u32 fd)
 	c = bpf_map_lookup_elem(&connections, &key);
 	if (!c)
 		return 0;
+	s->scan.key = key;
 	connection_end(s, c, fd);
 	bpf_map_delete_elem(&connections, &key);
 	return 0;
@@ -171,6 +172,7 @@ static __always_inline struct connection *connection_of(struct slot *s, u32 fd)
 {
 	u64 key = connection_key(s, fd);
 
+	s->scan.key = key;
 	return bpf_map_lookup_elem(&connections, &key);
 }
 

@@ -102,6 +102,7 @@ struct scan {
 	u32 iov_left;
 	u32 side; /* 0: request (read), 1: response (written) */
 	u64 left; /* bytes of the call that were not yet fetched */
+	u64 key;  /* of the connection */
 	u64 now_ns;
 	u64 number;   /* being read */
 	u64 iovs[16]; /* the next eight of the vector, read at once */
@@ -109,7 +110,7 @@ struct scan {
 	u32 pos, len; /* in the window */
 	u32 line;     /* where the current line begins */
 	/* found in a whole head (head.bpf.h); 0: not there */
-	u32 second_line, length_at, agent_at, is_chunked, reserved;
+	u32 second_line, length_at, agent_at, is_chunked, trace_at;
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
 
@@ -120,14 +121,47 @@ struct intent {
 	u64 lost, closes, s, n;
 };
 
+/* What a request's head said (slow.bpf.h); text as it was sent, not ended. */
+#define PATH_BYTES  128
+#define TRACE_BYTES 64
+#define NOTES       2048u /* heads of pending requests that are kept */
+
+struct head {
+	u64 key;      /* of the connection; 0: none */
+	u32 request;  /* its number there */
+	u32 is_busy;  /* being written; in the table only */
+	u32 path_len; /* bytes of path that were there, the rest of the line included */
+	u32 reserved;
+	u64 path[PATH_BYTES / 8];   /* from after the method, or with it if it is not a known one */
+	u64 trace[TRACE_BYTES / 8]; /* after "traceparent:"; begins with 0: none */
+};
+
+#define RECORD_BYTES     32768 /* of the ring buffer, all of it in the keeper's memory */
+#define RECORDS_A_SECOND 100u
+
+enum record_kind { RECORD_SLOW };
+
+/* What programs tell the keeper one by one. */
+struct record {
+	u32 kind, gateway;
+	u32 flags; /* of the connection */
+	u16 code;  /* 0: no answer */
+	u8 method; /* enum http_method | PENDING_HEALTH */
+	u8 path_len;
+	u64 end_ns, duration_ns, first_ns; /* first_ns: until the response began */
+	u64 reserved;
+	u64 path[PATH_BYTES / 8];
+	u64 trace[TRACE_BYTES / 8];
+};
+
 struct slot {
 	u32 tid, tgid;  /* as the agent's pid namespace sees them */
 	u32 gateway;    /* index */
 	u32 generation; /* raised each time the slot is freed */
 	u32 state, role;
 	u32 is_forgotten; /* ended by the agent, not by itself: nothing was lost */
-	u32 reserved;
-	u64 start_ns; /* CLOCK_MONOTONIC when it was taken */
+	u32 index;        /* of this slot; set when it is taken */
+	u64 start_ns;     /* CLOCK_MONOTONIC when it was taken */
 	/* the system call under way */
 	u64 enter_ns; /* 0: this one is not timed */
 	u32 enter_id; /* enum syscall_id + 1 of the timed one */
@@ -143,6 +177,7 @@ struct slot {
 	struct integral in_flight;
 	struct intent intent;
 	struct scan scan;
+	struct head head; /* of the last request whose head this thread has read */
 	struct cells cells;
 } __attribute__((aligned(4096)));
 
@@ -184,6 +219,9 @@ struct stream {
 
 #define CONNECTION_CLIENT_LEFT  1u /* it sent its end; it may still be reading */
 #define CONNECTION_CLIENT_RESET 2u /* it is gone */
+#define CONNECTION_UPSTREAM     4u /* made by connect() */
+#define CONNECTION_TLS          8u /* its plain bytes come from the TLS library */
+#define CONNECTION_HTTP2        16u
 
 #define PENDING_HEALTH 0x80u
 
@@ -196,6 +234,8 @@ struct connection {
 	u64 response_ns; /* first byte of the response being written */
 	u64 start_ns[PIPELINE];
 	u8 method[PIPELINE]; /* enum http_method | PENDING_HEALTH */
+	u32 noted;           /* bit set of pending requests whose head is in the table of notes */
+	u32 head_slot;       /* whose thread read the last head */
 	struct stream streams[2];
 };
 
@@ -226,6 +266,8 @@ enum lost_reason {
 	LOST_PIPELINE,    /* more pipelined requests than PIPELINE */
 	LOST_MEMORY,      /* the process's memory could not be read */
 	LOST_BUCKET,      /* thread table bucket full */
+	LOST_NOTES,       /* no room for the path of a pending request */
+	LOST_RECORDS,     /* records beyond 100 a second, or the ring buffer full */
 	LOST_REASONS
 };
 
@@ -241,6 +283,8 @@ struct control {
 	u64 path_seconds[4]; /* bit set of the second character of the health paths */
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];
+	u64 slow_ns;                   /* a request that takes as long leaves a record */
+	u64 records_since_ns, records; /* in the second that began then */
 	/* free slots: the kernel and the agent take at head by compare-and-swap, the agent adds */
 	u64 ring_head, ring_tail;
 	u16 ring[SLOTS_MOST];

@@ -11,7 +11,9 @@
  *                         {"type":"interval","ms":50}           (0: back to agent.tick)
  *   steward -> courier    {"type":"event","kind":"drain.end","gateway":"nginx","time_ms":1,
  *                          "json":{…}}
- *   keeper  -> courier    {"type":"tick"}: host.seg holds a new one
+ *   keeper  -> courier    {"type":"event","kind":"slow_request","gateway":"nginx","time_ms":1,
+ *                          "json":{…}}
+ *                         {"type":"tick"}: host.seg holds a new one
  *   supervisor -> steward {"type":"terminate","reason":"shutdown|pod|stop|restart","drain":true}
  *   steward -> supervisor {"type":"terminated","code":0}
  *   steward <-> script    drain/script.h

@@ -46,6 +46,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.gc_budget = config->probe_gc_budget,
 		.pin_dir = pin_dir[0] ? pin_dir : NULL,
 		.slow_request_ns = config->probe_slow_request,
+		.is_slow_query_wanted = config->probe_slow_request_query,
 		.health_paths = &config->health_paths,
 		.health_user_agents = &config->health_user_agents,
 	};
@@ -224,6 +225,8 @@ static void tick(struct keeper *k)
 	if (k->probes)
 		write_own(k);
 	segment_writer_tick_end(k->segment, now, clock_real_ns(), k->interval_ns);
+	if (k->probes)
+		keeper_events(k);
 	daemon_link_send(k->ctx->links[LINK_KEEPER_COURIER], said, sizeof(said) - 1);
 }
 

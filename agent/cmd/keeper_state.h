@@ -8,6 +8,7 @@
 #include "cmd/keeper_series.h"
 #include "cmd/keeper_system.h"
 #include "probe/gateways.h"
+#include "probe/records.h"
 #include "segment/writer.h"
 
 /* One instance; its index is that of its record in host.seg and of its cells in BPF. */
@@ -39,6 +40,9 @@ struct keeper {
 
 /* Record of an instance in host.seg. */
 struct segment_gateway *keeper_record(struct keeper *k, unsigned int i);
+
+/* Sends what programs told one by one to the courier, as events (keeper_events.c). */
+void keeper_events(struct keeper *k);
 
 /* Looks for gateways, watches what is new, marks what is gone. */
 void keeper_scan(struct keeper *k);

@@ -214,5 +214,6 @@ void layout_patterns(struct control *control, const struct probe_options *option
 		if (agents->items[i][0])
 			pattern_set(&control->agents[n++], agents->items[i]);
 	control->agent_count = n;
+	control->slow_ns = options->slow_request_ns ? options->slow_request_ns : UINT64_MAX;
 	control->sample = options->sample ? options->sample : 1;
 }

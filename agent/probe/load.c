@@ -20,6 +20,7 @@
 static const char *const lost_names[LOST_REASONS] = {
 	[LOST_THREADS] = "threads",   [LOST_CONNECTIONS] = "connections", [LOST_PARSE] = "parse",
 	[LOST_PIPELINE] = "pipeline", [LOST_MEMORY] = "memory",           [LOST_BUCKET] = "bucket",
+	[LOST_NOTES] = "notes",       [LOST_RECORDS] = "records",
 };
 
 DEFINE_CLEANUP(struct probe_set *, probe_close)
@@ -54,6 +55,7 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->bss_fd = bpf_map__fd(set->skel->maps.bss);
 	set->gc_settings_fd = bpf_map__fd(set->skel->maps.gc_settings);
 	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
+	set->records_fd = bpf_map__fd(set->skel->maps.records);
 	programs_collect(set);
 	r = cells_map_control(set);
 	if (r)
@@ -112,7 +114,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->threads = options->threads;
 	set->gateways = options->gateways ? options->gateways : GATEWAYS;
 	set->slots_fd = set->retired_fd = set->connections_fd = set->bss_fd = -1;
-	set->gc_settings_fd = set->gc_calibrations_fd = -1;
+	set->gc_settings_fd = set->gc_calibrations_fd = set->records_fd = -1;
 	for (unsigned int i = 0; i < REPORTS; i++)
 		ladder_report(set, i, PROBE_UNAVAILABLE, "none", "%s", "");
 	if (!options->pin_dir || !options->pin_dir[0]) {
@@ -143,6 +145,10 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 			return -ENOMEM;
 		say_budget(set);
 	}
+	set->is_query_wanted = options->is_slow_query_wanted;
+	r = records_open(set);
+	if (r)
+		return err_set(e, r, "mapping the ring buffer: %s", err_text(r));
 	layout_patterns(set->control, options);
 	probe_heartbeat(set, clock_mono_ns());
 	/* The kernel's BTF was parsed; its megabytes are not needed again. */
@@ -170,8 +176,9 @@ struct probe_set *probe_close(struct probe_set *set)
 		}
 	}
 	if (set->is_adopted) {
-		const int fds[] = {set->slots_fd, set->retired_fd,     set->connections_fd,
-				   set->bss_fd,   set->gc_settings_fd, set->gc_calibrations_fd};
+		const int fds[] = {set->slots_fd,  set->retired_fd,     set->connections_fd,
+				   set->bss_fd,    set->gc_settings_fd, set->gc_calibrations_fd,
+				   set->records_fd};
 
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);
@@ -179,6 +186,7 @@ struct probe_set *probe_close(struct probe_set *set)
 			close(fds[i]);
 	}
 	gcwatch_free(set->gc_watch);
+	ring_buffer__free(set->ring);
 	cells_unmap(set);
 	if (set->skel)
 		tidegate_bpf__destroy(set->skel);

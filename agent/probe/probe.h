@@ -28,7 +28,8 @@ struct probe_options {
 	bool want_gc;
 	uint64_t gc_budget;  /* millionths of the CPU time that timing steps may cost; 0: any */
 	const char *pin_dir; /* <bpffs>/tidegate/<id>; NULL: do not pin */
-	uint64_t slow_request_ns;
+	uint64_t slow_request_ns; /* longer ones leave a record; 0: none does */
+	bool is_slow_query_wanted;
 	const struct config_list *health_paths, *health_user_agents;
 };
 

@@ -12,6 +12,7 @@
 
 struct tidegate_bpf;
 struct gcwatch;
+struct fetch; /* records.c */
 
 #define PROBE_LINKS      256 /* perf uprobes need one a place */
 #define PROBE_PROGRAMS   80
@@ -47,7 +48,8 @@ struct probe_set {
 	bool has_leaks_to_find; /* after adoption: slots that are neither used nor free */
 	unsigned int threads, gateways;
 	enum probe_tier tier;
-	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd;
+	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd,
+		records_fd;
 	void *bss;
 	size_t bss_bytes;
 	struct control *control;        /* inside bss */
@@ -62,6 +64,9 @@ struct probe_set {
 	struct probe_program programs[PROBE_PROGRAMS];
 	size_t program_count;
 	struct gcwatch *gc_watch; /* NULL: without has_gc */
+	struct ring_buffer *ring; /* NULL: records stay there */
+	struct fetch *fetch;
+	bool is_query_wanted;
 	struct probe_report reports[REPORTS];
 	struct probe_lost lost[LOST_REASONS + 1];
 	char pin_path[PROBE_PATH_BYTES]; /* <pin_dir>/<layout hash>; "" */
@@ -126,6 +131,11 @@ void retire_connection_end(struct slot *slot);
 void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns);
 /* After a heartbeat gap: connections were not followed, nothing about them is known any more. */
 void retire_all_connections(struct probe_set *set, uint64_t now_ns);
+
+/* ---- records.c ---- */
+
+/* Maps the ring buffer. */
+int records_open(struct probe_set *set);
 
 /* ---- pins.c ---- */
 

@@ -198,6 +198,7 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 	}
 	s->tid = tid;
 	s->tgid = tgid;
+	s->index = (uint32_t)index;
 	s->gateway = gateway;
 	s->role = role;
 	s->start_ns = clock_mono_ns();
