@@ -62,6 +62,24 @@ static __always_inline bool gc_is_left(const struct slot *slot, u64 cookie)
 	return c && slot->gc_since_ns < gc_steps_since(c, cookie);
 }
 
+/* Which Lua the thread collects in, for the keeper to read; coroutines of one share it. At the first
+ * instruction of both functions lua_State is the first argument. */
+static __always_inline void gc_globals_note(struct pt_regs *ctx, struct slot *slot, u64 cookie)
+{
+	u64 offset = (cookie >> GC_COOKIE_GLOBALS & 63) * 4, globals = 0;
+
+	if (!offset || slot->gc_lua == ctx->di)
+		return;
+	if (bpf_probe_read_user(&globals, cookie & GC_COOKIE_SHORT ? 4 : 8,
+				(void *)(ctx->di + offset)))
+		return;
+	slot->gc_lua = ctx->di;
+	if (slot->gc_globals[0] != globals) {
+		slot->gc_globals[1] = slot->gc_globals[0];
+		slot->gc_globals[0] = globals;
+	}
+}
+
 static __always_inline void gc_begin(struct pt_regs *ctx, u64 kind)
 {
 	struct slot *slot = slot_current();
@@ -70,6 +88,7 @@ static __always_inline void gc_begin(struct pt_regs *ctx, u64 kind)
 	if (!slot)
 		return;
 	cookie = bpf_get_attach_cookie(ctx);
+	gc_globals_note(ctx, slot, cookie);
 	sp = ctx->sp + (u32)cookie;
 	if (slot->gc_since_ns && sp < (slot->gc_sp & ~(u64)GC_FLAGS) && !gc_is_left(slot, cookie))
 		return;
@@ -110,7 +129,7 @@ static __always_inline void gc_end(struct pt_regs *ctx, u64 kind)
 		if (cookie & GC_COOKIE_STEPPED)
 			slot->cells.gc_stepped++;
 	}
-	if (kind || cookie & GC_COOKIE_CYCLE)
+	if (kind)
 		slot->cells.gc_cycles++;
 	/* A turn of which the steps were not timed is not known. */
 	if (!kind || gc_steps_since(control_gc, cookie) <= now_ns)
@@ -128,6 +147,23 @@ SEC("uprobe")
 int gc_step_exit(struct pt_regs *ctx)
 {
 	gc_end(ctx, 0);
+	return 0;
+}
+
+/* The end of a cycle made of steps; never detached, as it comes but once a cycle. */
+SEC("uprobe")
+int gc_cycle_end(struct pt_regs *ctx)
+{
+	struct slot *slot = slot_current();
+	u64 sp;
+
+	if (!slot || !keeper_lives(bpf_ktime_get_ns()))
+		return 0;
+	sp = ctx->sp + (u32)bpf_get_attach_cookie(ctx);
+	/* Inside a full collection it is part of that. */
+	if (slot->gc_since_ns && slot->gc_sp & GC_SLOT_FULL && sp < (slot->gc_sp & ~(u64)GC_FLAGS))
+		return 0;
+	slot->cells.gc_cycles++;
 	return 0;
 }
 

@@ -6,7 +6,8 @@
 
 /* Cookie of a probe: frame size in the low half, flags above. */
 #define GC_COOKIE_STEPPED (1ull << 32)
-#define GC_COOKIE_CYCLE   (1ull << 33)
+#define GC_COOKIE_SHORT   (1ull << 33) /* pointers of the collector have 32 bits */
+#define GC_COOKIE_GLOBALS 34 /* six bits: where lua_State points to its global_State, / 4 */
 #define GC_COOKIE_FILE    40 /* from this bit on: index in gc_control.files */
 
 #define GC_FILES 16u /* files with a collector whose steps are timed */

@@ -169,9 +169,11 @@ struct slot {
 	u64 args[4];
 	/* event loop: since when the thread is outside epoll_wait; 0 while inside or unknown */
 	u64 loop_since_ns;
-	u64 gc_since_ns; /* GC probe under way */
-	u64 gc_turn_ns;  /* GC time in this turn of the loop */
-	u64 gc_sp;       /* stack pointer at the entry of that collection, and flags (gc.bpf.h) */
+	u64 gc_since_ns;   /* GC probe under way */
+	u64 gc_turn_ns;    /* GC time in this turn of the loop */
+	u64 gc_lua;        /* lua_State that the thread last collected with */
+	u64 gc_globals[2]; /* global_State of the last one and of another before; 0: none */
+	u64 gc_sp;         /* stack pointer at the entry of that collection, and flags (gc.bpf.h) */
 	u64 last_request_ns; /* start of the last request that was no health check */
 	u64 last_accept_ns;
 	struct integral in_flight;

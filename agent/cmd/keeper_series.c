@@ -63,7 +63,7 @@ struct keeper_series {
 	series_ref request_ns[HTTP_CLASSES], first_byte_ns[HTTP_CLASSES];
 	series_ref syscalls[SYSCALL_COUNT], syscall_ns[SYSCALL_COUNT];
 	series_ref errors[SYSCALL_COUNT][ERRNOS];
-	series_ref stall, gc_ns[GC_PHASES], gc_cycles, gc_seconds, gc_observed;
+	series_ref stall, gc_ns[GC_PHASES], gc_cycles, gc_seconds, gc_observed, gc_heap;
 };
 
 int keeper_series_new(struct segment_writer *w, const char *name, const char *instance,
@@ -213,6 +213,13 @@ static void write_gc(struct keeper_series *s, const struct cells *c, const char 
 	put_counter(s, &s->gc_seconds, METRIC_ID_GC_SECONDS, "runtime", runtime, NULL, NULL,
 		    c->gc_sum_ns[GC_STEP] + c->gc_sum_ns[GC_FULL] + c->gc_sum_ns[GC_STW] +
 			    now->missed_ns);
+	if (now->has_heap || s->gc_heap > 0) {
+		index = lookup(s, &s->gc_heap, METRIC_ID_GC_HEAP, "runtime", runtime, NULL, NULL);
+		if (index >= 0 && now->has_heap)
+			segment_writer_gauge(s->w, index, (double)now->heap_bytes);
+		else if (index >= 0)
+			segment_writer_absent(s->w, index);
+	}
 	if (!now->is_known && s->gc_observed <= 0)
 		return;
 	index = lookup(s, &s->gc_observed, METRIC_ID_GC_OBSERVED, "runtime", runtime, NULL, NULL);
@@ -246,6 +253,8 @@ void keeper_series_gone(struct keeper_series *s)
 {
 	for (unsigned int i = 0; i < GAUGE_ROWS; i++)
 		put_gauge(s, i, false, 0);
+	if (s->gc_heap > 0)
+		segment_writer_absent(s->w, s->gc_heap - 1);
 	if (s->gc_observed > 0)
 		segment_writer_absent(s->w, s->gc_observed - 1);
 }

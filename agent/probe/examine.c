@@ -32,23 +32,32 @@ static int read_flow(const struct elffile *f, uint64_t start, uint64_t end)
 	return flow_decode(&scratch, f->header.e_machine, start, code, size);
 }
 
-#define LUA_GCCOLLECT 2 /* lua.h, the same in Lua 5.1 to 5.4 and LuaJIT */
-
-/* lua_gc is a switch, and only one of its cases is timed: with its exits alone, all other calls pass
- * no more than the entry probe. Where the table cannot be read, every exit stays. */
-static void keep_collect_case(const struct elffile *f)
+uint64_t examine_case(const struct elffile *f, unsigned int number)
 {
 	const struct flow_leap *leap = &scratch.leap;
 	int64_t distance;
 	uint32_t raw = 0;
 
 	if (leap->width == 0 || leap->width > sizeof(raw) || leap->base == 0 ||
-	    elffile_read_data(f, leap->table + LUA_GCCOLLECT * leap->width, &raw, leap->width) < 0)
-		return;
+	    elffile_read_data(f, leap->table + (uint64_t)number * leap->width, &raw, leap->width) <
+		    0)
+		return 0;
 	distance = leap->is_signed ? (int64_t)(int32_t)(raw << (32 - 8 * leap->width)) >>
 					     (32 - 8 * leap->width)
 				   : raw;
-	flow_only_case(&scratch, leap->base + ((uint64_t)distance << (leap->shift & 7)));
+	return leap->base + ((uint64_t)distance << (leap->shift & 7));
+}
+
+#define LUA_GCCOLLECT 2 /* lua.h, the same in Lua 5.1 to 5.4 and LuaJIT */
+
+/* lua_gc is a switch, and only one of its cases is timed: with its exits alone, all other calls pass
+ * no more than the entry probe. Where the table cannot be read, every exit stays. */
+static void keep_collect_case(const struct elffile *f)
+{
+	uint64_t address = examine_case(f, LUA_GCCOLLECT);
+
+	if (address)
+		flow_only_case(&scratch, address);
 }
 
 static int to_offset(const struct elffile *f, uint64_t *address)

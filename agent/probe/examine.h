@@ -26,3 +26,5 @@ int examine_place(const struct elffile *f, uint64_t address, struct finder_point
 int examine_locate(const struct elffile *f, const char *name, uint64_t start, uint64_t end,
 		   bool with_exits, struct finder_function *ret, struct err *e);
 struct flow *examine_flow(void);
+/* Where its only switch goes for a number; 0: not known. */
+uint64_t examine_case(const struct elffile *f, unsigned int number);

@@ -3,6 +3,7 @@
 #include "probe/examine.h"
 
 #include "base/str.h"
+#include "probe/luastate.h"
 #include "probe/symbols.h"
 #include "probe/vote.h"
 
@@ -140,6 +141,45 @@ static int check_body(struct finder_result *ret, uint64_t start, struct err *e)
 	return 0;
 }
 
+/* LuaJIT's step has a way out of its own for that; PUC Lua's compares its state. Right after the
+ * step was located: its flow is still there. Not to find it is no failure. */
+static void locate_cycle(const struct elffile *f, const struct step *step,
+			 struct finder_result *ret)
+{
+	struct finder_function cycle = {0};
+	uint64_t address;
+	unsigned int i;
+
+	for (i = 0; i < ret->step.exit_count; i++) {
+		if (ret->runtime == FINDER_LUAJIT && ret->step.exits[i].flags & FINDER_CYCLE)
+			cycle.exits[cycle.exit_count++] = ret->step.exits[i];
+	}
+	if (ret->runtime == FINDER_PUC &&
+	    luastate_cycle_end(f, step->start, step->end, &ret->heap, &address) == 0 &&
+	    flow_point_at(examine_flow(), address, &cycle.exits[0]) == 0 &&
+	    elffile_offset(f, address, &cycle.exits[0].offset) == 0)
+		cycle.exit_count = 1;
+	if (!cycle.exit_count)
+		return;
+	cycle.entry = cycle.exits[0];
+	cycle.offset = cycle.entry.offset;
+	ret->cycle = cycle;
+}
+
+/* Full collections, and what the same function says of the heap; to know that is no must. */
+static int locate_full(const struct elffile *f, const Elf64_Sym *gc, struct finder_result *ret,
+		       struct err *e)
+{
+	uint64_t end = end_of(f, gc->st_value, gc->st_size);
+	int r;
+
+	r = examine_locate(f, "lua_gc", gc->st_value, end, true, &ret->full, e);
+	if (r == 0 &&
+	    luastate_read(f, gc->st_value, end, examine_case(f, LUASTATE_COUNT), &ret->heap) < 0)
+		ret->heap.count = 0;
+	return r;
+}
+
 static int examine(const struct elffile *f, const struct symbols *symbols,
 		   struct finder_result *ret, struct err *e)
 {
@@ -151,15 +191,16 @@ static int examine(const struct elffile *f, const struct symbols *symbols,
 	if (!gc)
 		return err_set(e, -ENOENT, "lua_gc is not exported");
 	r = find_step(f, symbols, ret, &step, e);
+	if (r == 0)
+		r = locate_full(f, gc, ret, e);
 	if (r < 0)
 		return r;
 	r = examine_locate(f, "the collector's step", step.start, step.end, true, &ret->step, e);
 	if (r == 0)
 		r = check_body(ret, step.start, e);
-	if (r < 0)
-		return r;
-	return examine_locate(f, "lua_gc", gc->st_value, end_of(f, gc->st_value, gc->st_size), true,
-			      &ret->full, e);
+	if (r == 0)
+		locate_cycle(f, &step, ret);
+	return r;
 }
 
 int examine_lua(const struct elffile *f, int debug_fd, struct finder_result *ret, struct err *e)

@@ -62,6 +62,20 @@ static bool function_is_sane(const struct finder_function *f, uint64_t size)
 	return true;
 }
 
+static bool heap_is_sane(const struct finder_heap *h)
+{
+	unsigned int i;
+
+	if (h->count > FINDER_HEAP_PARTS || h->globals > FINDER_GLOBALS_MAX || h->globals % 4 != 0)
+		return false;
+	for (i = 0; i < h->count; i++) {
+		if (h->parts[i] >= FINDER_FIELDS_MAX)
+			return false;
+	}
+	return h->count == 0 || ((h->width == 4 || h->width == 8) &&
+				 (h->pointer_bytes == 4 || h->pointer_bytes == 8));
+}
+
 bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 {
 	if (r->runtime >= FINDER_RUNTIMES || r->is_found > 1 || !(r->confidence >= 0) ||
@@ -73,7 +87,7 @@ bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 		return false;
 	return function_is_sane(&r->step, size) && function_is_sane(&r->full, size) &&
 	       function_is_sane(&r->stop, size) && function_is_sane(&r->start, size) &&
-	       function_is_sane(&r->cycle, size);
+	       function_is_sane(&r->cycle, size) && heap_is_sane(&r->heap);
 }
 
 /* The keeper maps much: the limit counts from what is there. A sanitizer maps terabytes. */

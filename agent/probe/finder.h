@@ -43,6 +43,18 @@ struct finder_function {
 	uint64_t semaphore; /* of an SDT probe: file offset of the counter to raise; 0: none */
 };
 
+/* Where a process keeps what the collector knows; offsets in bytes. */
+#define FINDER_HEAP_PARTS  2u
+#define FINDER_GLOBALS_MAX 252u
+#define FINDER_FIELDS_MAX  4096u
+
+struct finder_heap {
+	uint32_t globals, pointer_bytes; /* lua_State's pointer to global_State; 0: not known */
+	uint32_t count, width;           /* fields of global_State whose sum is the heap in bytes */
+	uint32_t parts[FINDER_HEAP_PARTS];
+	uint32_t state, pause; /* field of global_State, and its value between two cycles */
+};
+
 struct finder_result {
 	uint32_t runtime;  /* enum finder_runtime; FINDER_NONE with why "" means: no runtime here */
 	uint32_t is_found; /* 1: the functions below can be probed */
@@ -58,8 +70,12 @@ struct finder_result {
 	char build_id[65];           /* of the file, in hexadecimal; "": it has none */
 	struct finder_function step; /* LuaJIT lj_gc_step, PUC luaC_step (5.2: luaC_forcestep) */
 	struct finder_function full; /* lua_gc */
-	/* Go: stop and start the world, mark done. OpenJDK: a collection begins, ends, ends. */
-	struct finder_function stop, start, cycle;
+	/* Go: the world is stopped and started. OpenJDK: a collection begins and ends. */
+	struct finder_function stop, start;
+	/* A cycle is complete: Go: at its entry. Others: at any of its exits (Lua: if it was made of
+	 * steps; none when it is not known where). */
+	struct finder_function cycle;
+	struct finder_heap heap; /* Lua; count 0: not known */
 };
 
 /* Examines the file in this process. Only the child, tests and fuzzers call it. debug_fd: a file

@@ -363,3 +363,15 @@ int flow_points(struct flow *flow, bool with_exits, struct finder_function *ret)
 	*ret = found;
 	return 0;
 }
+
+int flow_point_at(const struct flow *flow, uint64_t address, struct finder_point *ret)
+{
+	int at = insn_at(flow, address);
+
+	if (at < 0 || flow->insns[at].delta < 0)
+		return -ENOENT;
+	ret->offset = address;
+	ret->frame = (uint32_t)flow->insns[at].delta;
+	ret->flags = flow->insns[at].is_emulated ? 0 : FINDER_STEPPED;
+	return 0;
+}

@@ -68,6 +68,10 @@ int flow_decode(struct flow *flow, uint16_t machine, uint64_t start, const uint8
  * -ENOTSUP: it is left by an instruction that takes no probe. */
 int flow_points(struct flow *flow, bool with_exits, struct finder_function *ret);
 
+/* One more place of the same function, after flow_points(); an address. -ENOENT: no instruction that
+ * can be reached begins there. */
+int flow_point_at(const struct flow *flow, uint64_t address, struct finder_point *ret);
+
 /* From now on only exits that can be reached from that case of the switch matter. -EINVAL when no
  * instruction begins there. Before flow_points. */
 int flow_only_case(struct flow *flow, uint64_t address);

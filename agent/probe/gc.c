@@ -15,6 +15,7 @@
 #include "probe/gcwatch.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -106,11 +107,19 @@ static int calibrate(const struct probe_set *set, struct gc_control *ret, struct
 
 /* ---- attaching ---- */
 
-static uint64_t cookie_of(const struct finder_point *p, bool has_cycles, int index)
+static uint64_t cookie_of(const struct finder_point *p, int index)
 {
 	return p->frame | (p->flags & FINDER_STEPPED ? GC_COOKIE_STEPPED : 0) |
-	       (has_cycles && p->flags & FINDER_CYCLE ? GC_COOKIE_CYCLE : 0) |
 	       (uint64_t)(index < 0 ? 0 : index) << GC_COOKIE_FILE;
+}
+
+/* lua_State is where the first argument is only as long as no instruction has run. */
+static uint64_t cookie_of_heap(const struct finder_function *f, const struct finder_heap *heap)
+{
+	if (!heap->count || f->entry.offset != f->offset)
+		return 0;
+	return (uint64_t)(heap->globals / 4) << GC_COOKIE_GLOBALS |
+	       (heap->pointer_bytes == 4 ? GC_COOKIE_SHORT : 0);
 }
 
 static struct gclink at_entry(const char *program, const struct finder_function *f, int index)
@@ -118,19 +127,18 @@ static struct gclink at_entry(const char *program, const struct finder_function 
 	return (struct gclink){
 		.program = program,
 		.count = 1,
-		.places[0] = {f->entry.offset, cookie_of(&f->entry, false, index)},
+		.places[0] = {f->entry.offset, cookie_of(&f->entry, index)},
 	};
 }
 
-static struct gclink at_exits(const char *program, const struct finder_function *f, bool has_cycles,
-			      int index)
+static struct gclink at_exits(const char *program, const struct finder_function *f, int index)
 {
 	struct gclink link = {.program = program, .count = f->exit_count};
 	unsigned int i;
 
 	for (i = 0; i < f->exit_count; i++) {
 		link.places[i].offset = f->exits[i].offset;
-		link.places[i].cookie = cookie_of(&f->exits[i], has_cycles, index);
+		link.places[i].cookie = cookie_of(&f->exits[i], index);
 		link.places[i].semaphore = f->semaphore;
 	}
 	return link;
@@ -158,9 +166,9 @@ static int attach_openjdk(struct probe_set *set, enum uprobe_how how, const stru
 			  const struct finder_result *found)
 {
 	const struct gclink links[] = {
-		at_exits("gc_world_start", &found->start, false, -1),
-		at_exits("gc_world_stop", &found->stop, false, -1),
-		at_exits("gc_world_cycle", &found->cycle, false, -1),
+		at_exits("gc_world_start", &found->start, -1),
+		at_exits("gc_world_stop", &found->stop, -1),
+		at_exits("gc_world_cycle", &found->cycle, -1),
 	};
 	unsigned int i;
 	int r = 0;
@@ -173,7 +181,6 @@ static int attach_openjdk(struct probe_set *set, enum uprobe_how how, const stru
 static int attach_lua(struct probe_set *set, const struct gc_control *settings,
 		      const struct gcfile *file, const struct finder_result *found, int index)
 {
-	bool is_jit = found->runtime == FINDER_LUAJIT;
 	uint64_t emulated = settings->cost_ns[BIAS_EMULATED];
 	uint64_t stepped = settings->cost_ns[BIAS_STEPPED];
 	struct gclink links[GC_LINKS];
@@ -183,11 +190,14 @@ static int attach_lua(struct probe_set *set, const struct gc_control *settings,
 		emulated = settings->bias_ns[BIAS_EMULATED];
 	if (stepped < emulated)
 		stepped = emulated;
-	/* Only LuaJIT's step returns 1 at the end of a cycle; PUC Lua's returns nothing. */
-	links[GC_STEP_EXIT] = at_exits("gc_step_exit", &found->step, is_jit, index);
+	links[GC_STEP_EXIT] = at_exits("gc_step_exit", &found->step, index);
 	links[GC_STEP_ENTER] = at_entry("gc_step_enter", &found->step, index);
-	links[GC_FULL_EXIT] = at_exits("gc_full_exit", &found->full, false, index);
+	links[GC_STEP_ENTER].places[0].cookie |= cookie_of_heap(&found->step, &found->heap);
+	links[GC_FULL_EXIT] = at_exits("gc_full_exit", &found->full, index);
 	links[GC_FULL_ENTER] = at_entry("gc_full_enter", &found->full, index);
+	links[GC_FULL_ENTER].places[0].cookie |= cookie_of_heap(&found->full, &found->heap);
+	links[GC_CYCLE_END] = at_exits("gc_cycle_end", &found->cycle, index);
+	gcwatch_heap(set, (unsigned int)index, &found->heap);
 	return gcwatch_attach(set, (unsigned int)index, (enum uprobe_how)settings->how, file, links,
 			      found->step.entry.flags & FINDER_STEPPED ? stepped : emulated,
 			      stepped - emulated);
@@ -232,6 +242,20 @@ static void report_found(enum uprobe_how how, const struct gcfile *file,
 	ret->confidence = found->confidence;
 }
 
+/* What of a Lua could not be read from its code. */
+static void report_missing(const struct finder_result *found, struct probe_gc_report *ret)
+{
+	if (found->cycle.exit_count && found->heap.count)
+		return;
+	ret->state = PROBE_DEGRADED;
+	snprintf(ret->why, sizeof(ret->why), "%s%s",
+		 found->cycle.exit_count
+			 ? ""
+			 : "cycles: where a step ends one is not known, only full collections are "
+			   "counted; ",
+		 found->heap.count ? "" : "heap: lua_gc does not look as expected, absent");
+}
+
 static int attach_best(struct probe_set *set, const struct gc_control *settings,
 		       unsigned int gateway, uint32_t pid, const struct gcfile *files, size_t count,
 		       struct probe_gc_report *ret)
@@ -256,12 +280,8 @@ static int attach_best(struct probe_set *set, const struct gc_control *settings,
 		r = attach_file(set, settings, gateway, &files[i], &found, &e);
 		ret->state = r < 0 ? PROBE_UNAVAILABLE : PROBE_OK;
 		str_copy(ret->why, sizeof(ret->why), e.text);
-		if (r == 0 && found.runtime == FINDER_PUC) {
-			ret->state = PROBE_DEGRADED;
-			str_copy(ret->why, sizeof(ret->why),
-				 "cycles: PUC Lua does not say when one ends; only full "
-				 "collections are counted");
-		}
+		if (r == 0 && found.runtime != FINDER_GO && found.runtime != FINDER_OPENJDK)
+			report_missing(&found, ret);
 		return r;
 	}
 	if (!ret->why[0])

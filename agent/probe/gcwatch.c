@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "gc_types.h"
 #include "probe/gcduty.h"
+#include "probe/gcheap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,7 @@ struct watched_file {
 	struct gcfile file; /* fd -1: free, or not looked at since the keeper began */
 	enum uprobe_how how;
 	struct gclink links[GC_LINKS];
+	struct finder_heap heap;
 	struct gc_duty duty;
 	uint64_t cost_ns, stepped_cost_ns; /* of one step; more, if it is left at a stepped place */
 	uint64_t spent_ns, cpu_ns;         /* since the duty was asked */
@@ -43,7 +45,11 @@ struct watched_gateway {
 	int file;     /* -1: all is timed */
 	struct gc_estimate estimate;
 	uint64_t steps, stepped, step_ns; /* counted up to the last reading */
+	uint64_t heap_bytes, heap_states; /* as last read; of so many Lua states */
 };
+
+#define STATES_MOST   (2 * SLOTS_MOST)    /* as many as slots name */
+#define HEAPS_EACH_NS (NS_PER_S * 9 / 10) /* once a tick of the agent */
 
 /* CPU clock of a process, by the slot of its main thread. */
 struct watched_process {
@@ -60,6 +66,8 @@ struct gcwatch {
 	struct watched_gateway gateways[GATEWAYS];
 	struct watched_process processes[SLOTS_MOST];
 	struct reading readings[GATEWAYS]; /* of the last reading */
+	uint64_t heaps_ns;                 /* when they were read */
+	struct gcheap_state states[STATES_MOST];
 };
 
 struct gcwatch *gcwatch_new(const struct probe_set *set, uint64_t budget_millionths)
@@ -229,6 +237,8 @@ int gcwatch_attach(struct probe_set *set, unsigned int index, enum uprobe_how ho
 	r = gclink_attach(set, how, file, &f->links[GC_FULL_EXIT]);
 	if (r == 0)
 		r = gclink_attach(set, how, file, &f->links[GC_FULL_ENTER]);
+	if (r == 0 && f->links[GC_CYCLE_END].count)
+		r = gclink_attach(set, how, file, &f->links[GC_CYCLE_END]);
 	return r == 0 && f->duty.is_on ? steps_attach(set, index) : r;
 }
 
@@ -354,6 +364,40 @@ static void estimate_all(struct probe_set *set, uint64_t elapsed_ns)
 	}
 }
 
+/* ---- heaps ---- */
+
+void gcwatch_heap(struct probe_set *set, unsigned int index, const struct finder_heap *heap)
+{
+	set->gc_watch->files[index].heap = *heap;
+}
+
+/* A state that is gone is left out; one that no thread ever collected in is not known yet. */
+static void heaps_read(struct probe_set *set)
+{
+	struct gcwatch *w = set->gc_watch;
+	size_t count = 0, i;
+	uint64_t bytes;
+
+	for (i = 0; i < set->gateways; i++)
+		w->gateways[i].heap_bytes = w->gateways[i].heap_states = 0;
+	for (i = 0; i < set->threads; i++) {
+		const struct slot *s = set->is_used[i] ? set->slots[i] : NULL;
+
+		if (s && s->state == SLOT_LIVE && s->gateway < GATEWAYS &&
+		    w->gateways[s->gateway].is_known && w->gateways[s->gateway].file >= 0)
+			gcheap_add(w->states, &count, STATES_MOST, s);
+	}
+	for (i = 0; i < count; i++) {
+		struct watched_gateway *g = &w->gateways[w->states[i].gateway];
+
+		if (gcheap_read((pid_t)w->states[i].tgid, w->states[i].globals,
+				&w->files[g->file].heap, &bytes) < 0)
+			continue;
+		g->heap_bytes += bytes;
+		g->heap_states++;
+	}
+}
+
 static void file_switch(struct probe_set *set, unsigned int index, bool is_on)
 {
 	struct watched_file *f = &set->gc_watch->files[index];
@@ -419,6 +463,10 @@ uint64_t probe_gc_tick(struct probe_set *set, uint64_t now_ns)
 	}
 	for (unsigned int i = 0; i < GC_FILES; i++)
 		w->files[i].is_switching = false;
+	if (now_ns - w->heaps_ns >= HEAPS_EACH_NS) {
+		heaps_read(set);
+		w->heaps_ns = now_ns;
+	}
 	if (w->is_dirty)
 		settings_write(set);
 	return again_ns;
@@ -434,4 +482,6 @@ void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct prob
 	ret->is_known = w->gateways[gateway].is_known;
 	ret->observed_ratio = w->gateways[gateway].estimate.observed_ratio;
 	ret->missed_ns = w->gateways[gateway].estimate.missed_ns;
+	ret->has_heap = w->gateways[gateway].heap_states > 0;
+	ret->heap_bytes = w->gateways[gateway].heap_bytes;
 }

@@ -5,9 +5,17 @@
  */
 #pragma once
 
+#include "probe/finder.h"
 #include "probe/gclink.h"
 
-enum gcwatch_link { GC_STEP_EXIT, GC_STEP_ENTER, GC_FULL_EXIT, GC_FULL_ENTER, GC_LINKS };
+enum gcwatch_link {
+	GC_STEP_EXIT,
+	GC_STEP_ENTER,
+	GC_FULL_EXIT,
+	GC_FULL_ENTER,
+	GC_CYCLE_END,
+	GC_LINKS
+};
 
 struct gcwatch;
 
@@ -18,7 +26,10 @@ struct gcwatch *gcwatch_free(struct gcwatch *w);
 /* Index of the file in cookies and in gc_control.files; -ENOSPC. */
 int gcwatch_index(struct probe_set *set, const struct gcfile *file);
 
-/* Attaches all four, or those on full collections if the file's steps are just not timed. Takes a
+/* Where the heaps of those who run this file are read. */
+void gcwatch_heap(struct probe_set *set, unsigned int index, const struct finder_heap *heap);
+
+/* Attaches all, or those on full collections and on ends of cycles if the file's steps are just not timed. Takes a
  * copy of the file's descriptor. cost_ns: of the probes of one step; stepped_cost_ns: more, when the
  * kernel single-steps the instruction at which it is left. */
 int gcwatch_attach(struct probe_set *set, unsigned int index, enum uprobe_how how,

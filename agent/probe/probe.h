@@ -132,6 +132,8 @@ struct probe_gc_now {
 	bool is_known;         /* the gateway has a collector that is probed */
 	double observed_ratio; /* share of the last minute in which its steps were timed */
 	uint64_t missed_ns;    /* estimate of what the others took; never falls */
+	bool has_heap;         /* at least one Lua state was seen at work */
+	uint64_t heap_bytes;   /* of all those, as of the last second */
 };
 void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct probe_gc_now *ret);
 /* What the probes of one step cost a worker, as calibrated. */

@@ -30,7 +30,7 @@ wait_for 5 counted 13; is "$(full)" 13 "13 full collections are 13"
 if [ "$(links)" = 0 ]; then
 	note "no bpffs: no pinned links to look at"
 else
-	rest() { garbage; [ "$(links)" = 2 ]; }
+	rest() { garbage; [ "$(links)" = 3 ]; }
 	wait_for 20 rest; ok $? "the pins of the step probes go as well"
 fi
 

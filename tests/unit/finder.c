@@ -65,6 +65,9 @@ static void assert_lua(const char *path, enum finder_runtime runtime, const char
 	assert_true(r.confidence > 0.7 && r.confidence <= 1);
 	assert_function(&r.step, true);
 	assert_function(&r.full, true);
+	assert_int_equal(r.cycle.exit_count, 1);
+	assert_int_equal(r.heap.count, runtime == FINDER_LUAJIT ? 1 : 2);
+	assert_int_equal(r.heap.pointer_bytes, 8);
 }
 
 static void luajit_is_found_by_vote(void **state)
