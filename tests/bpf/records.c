@@ -283,6 +283,30 @@ static void test_ends(struct probe_set *set)
 	is_text("path behind", seen[1].path, "/behind");
 }
 
+/* What a tunnel carries is no request. */
+static void test_tunnel(struct probe_set *set)
+{
+	static struct cells cells;
+	struct probe_now now;
+
+	dial(3);
+	ask(3, "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n");
+	tell('r', 3);
+	tell('w', 3);
+	ask(3, "GET /inside HTTP/1.1\r\n\r\n");
+	tell('r', 3);
+	tell('w', 3);
+	tell('c', 3);
+	fetch(set);
+	is("one record of a tunnel", seen_count, 1);
+	is_text("its target", seen[0].path, "a.example:443");
+	probe_totals(set, 2, clock_mono_ns(), &cells, &now);
+	is("CONNECT", cells.requests[HTTP_CONNECT][100], 1);
+	is("lost", cells.requests_lost, 2);
+	is("in flight", now.in_flight, 0);
+	is("open", now.connections_open, 1);
+}
+
 /* Notes are given back, and more than 100 a second are counted, not kept. */
 static void test_flood(struct probe_set *set)
 {
@@ -369,6 +393,7 @@ static void test_tier(void)
 	test_kept(set);
 	test_shapes(set);
 	test_ends(set);
+	test_tunnel(set);
 	test_flood(set);
 	probe_close(set);
 	options.slow_request_ns = 3600 * NS_PER_S;
