@@ -6,6 +6,7 @@
 #pragma once
 
 #include "slow.bpf.h"
+#include "upstream.bpf.h"
 
 #define barrier() asm volatile("" ::: "memory")
 
@@ -38,6 +39,8 @@ static __always_inline void request_start(struct slot *s, struct connection *c, 
 		lost(LOST_PIPELINE);
 	}
 	c->started++;
+	if (c->flags & CONNECTION_UPSTREAM)
+		return;
 	s->cells.requests_started++;
 	integral_add(&s->in_flight, -start, 1);
 }
@@ -54,6 +57,10 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	method = c->method[i];
 	start = c->start_ns[i];
 	code = c->code - 100;
+	if (c->flags & CONNECTION_UPSTREAM) {
+		c->ended++;
+		return upstream_complete(s, c, now - start, now);
+	}
 	head_end(s, c, c->ended, c->code, now);
 	c->ended++;
 	if (code >= HTTP_CODES)
@@ -65,6 +72,8 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 		return 0;
 	cell = histogram_cell(now - start);
 	s->cells.request_ns[class][cell]++;
+	if (code == 504 - 100)
+		upstream_verdict(s, now);
 	/* Most answers are one write. */
 	if (c->response_ns != now)
 		cell = histogram_cell(c->response_ns - start);
@@ -101,7 +110,9 @@ static __always_inline u32 requests_drop(struct slot *s, struct connection *c, u
 {
 	u32 n = requests_pending(c);
 
-	if (n) {
+	if (n && c->flags & CONNECTION_UPSTREAM) {
+		c->ended = c->started;
+	} else if (n) {
 		requests_end(s, c, now);
 		c->ended = c->started;
 		integral_add(&s->in_flight, now * n, -(u64)n);

@@ -41,7 +41,8 @@ static __always_inline bool request_line(struct slot *s, struct connection *c, u
 	}
 	if (len && path_is_health(s, at + len))
 		method |= PENDING_HEALTH;
-	head_begin(s, c, at + len, n - len);
+	if (!(c->flags & CONNECTION_UPSTREAM))
+		head_begin(s, c, at + len, n - len);
 	request_start(s, c, method, c->first_ns ? c->first_ns : sc->now_ns);
 	c->first_ns = 0;
 	st->state = STREAM_HEADERS;
@@ -122,7 +123,7 @@ static __always_inline void request_head_done(struct slot *s, struct connection 
 	u32 i = (c->started - 1) & (PIPELINE - 1);
 	u32 method = c->method[i];
 
-	if (!(method & PENDING_HEALTH))
+	if (!(method & PENDING_HEALTH) && !(c->flags & CONNECTION_UPSTREAM))
 		s->last_request_ns = c->start_ns[i];
 	if (method == HTTP_CONNECT) {
 		st->state = STREAM_OFF;

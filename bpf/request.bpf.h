@@ -13,45 +13,24 @@
 
 #define PEEK 2 /* MSG_PEEK */
 
-#define FAMILY_UNIX      1
-#define SHUTDOWN_RECEIVE 1
-/* enum tcp_state: the peer's end or reset has arrived */
-#define STATE_CLOSE      7
-#define STATE_CLOSE_WAIT 8
-#define STATE_LAST_ACK   9
-#define STATE_CLOSING    11
-
 static __always_inline u64 connection_key(const struct slot *s, u32 fd)
 {
 	return (u64)s->tgid << 32 | fd;
 }
 
-/* A client may leave without the gateway reading the end: ask the socket. Where kernel memory may
- * not be read (lockdown), nothing is known. */
+/* connect.bpf.h: connections that the gateway makes. */
+int upstream_end(struct slot *s, struct connection *c, u32 fd);
+int upstream_read(struct slot *s, struct connection *c, u32 class, u32 is_peek, s64 ret);
+int upstream_write(struct slot *s, struct connection *c, s64 ret);
+
+/* A client may leave without the gateway reading the end: ask the socket. */
 static __always_inline u32 socket_flags(u32 fd)
 {
-	u64 task = bpf_get_current_task(), fdt, sk;
-	u16 family = 0;
-	u8 state = 0;
+	u32 state = socket_state(socket_of(fd));
 
-	if (!offsets.is_known)
-		return 0;
-	fdt = kernel_pointer(kernel_pointer(task + offsets.task_files) + offsets.files_fdt);
-	sk = kernel_pointer(kernel_pointer(fdt + offsets.fdt_fd) + fd * 8ULL);
-	sk = kernel_pointer(kernel_pointer(sk + offsets.file_private) + offsets.socket_sk);
-	if (!sk ||
-	    bpf_probe_read_kernel(&family, sizeof(family), (void *)(sk + offsets.sock_family)))
-		return 0;
-	if (family == FAMILY_UNIX) {
-		bpf_probe_read_kernel(&state, sizeof(state), (void *)(sk + offsets.sock_shutdown));
-		return state & SHUTDOWN_RECEIVE ? CONNECTION_CLIENT_LEFT : 0;
-	}
-	bpf_probe_read_kernel(&state, sizeof(state), (void *)(sk + offsets.sock_state));
 	if (state == STATE_CLOSE)
 		return CONNECTION_CLIENT_RESET;
-	return state == STATE_CLOSE_WAIT || state == STATE_LAST_ACK || state == STATE_CLOSING
-		       ? CONNECTION_CLIENT_LEFT
-		       : 0;
+	return state_has_end(state) ? CONNECTION_CLIENT_LEFT : 0;
 }
 
 static __always_inline void connection_end(struct slot *s, struct connection *c, u32 fd)
@@ -87,7 +66,10 @@ GLOBAL int connection_drop(struct slot *s, u32 fd)
 	if (!c)
 		return 0;
 	s->scan.key = key;
-	connection_end(s, c, fd);
+	if (c->flags & CONNECTION_UPSTREAM)
+		upstream_end(s, c, fd);
+	else
+		connection_end(s, c, fd);
 	bpf_map_delete_elem(&connections, &key);
 	return 0;
 }
@@ -190,16 +172,54 @@ GLOBAL int bytes_take(struct slot *s, struct connection *c, u32 side)
 	return 0;
 }
 
+static __always_inline bool is_peek(const struct slot *s, u32 id, u32 class)
+{
+	return (class == CLASS_READ && id == SYSCALL_recvfrom && s->args[3] & PEEK) ||
+	       (class == CLASS_RECVMSG && s->args[2] & PEEK);
+}
+
+/* Bytes that never were in the process: only a counted body can be these. */
+static __always_inline void unseen_take(struct slot *s, struct connection *c, const u32 side, u64 n)
+{
+	s->scan.now_ns = bpf_ktime_get_ns();
+	if (c->streams[side].skip == n)
+		skip_take(s, c, side, n);
+	else
+		connection_off(s, c, s->scan.now_ns);
+}
+
+/* What the call moved on a connection, on its way to the parser. Not a function of its own: calls go
+ * deep below, and the kernel allows eight frames. */
+static __always_inline int side_take(struct slot *s, struct connection *c, u32 side, u32 class,
+				     u64 n)
+{
+	struct stream *st = &c->streams[side];
+
+	if (st->skip > n) {
+		st->skip -= n;
+		return 0;
+	}
+	if (class == CLASS_SENDFILE || class == CLASS_SPLICE) {
+		unseen_take(s, c, side, n);
+		return 0;
+	}
+	return scan_setup(s, class, n) ? bytes_take(s, c, side) : 0;
+}
+
 GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 {
 	struct connection *c;
-	struct stream *st;
 
 	if (!s)
 		return 0;
 	c = connection_of(s, (u32)s->args[0]);
 	if (!c)
 		return 0;
+	if (c->flags & CONNECTION_UPSTREAM) {
+		if (!upstream_read(s, c, class, is_peek(s, id, class), ret))
+			return 0;
+		return side_take(s, c, SIDE_RESPONSE, class, ret);
+	}
 	if (ret <= 0) {
 		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE || ret == NEG_ETIMEDOUT)
 			c->flags |= CONNECTION_CLIENT_RESET;
@@ -207,50 +227,31 @@ GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 			c->flags |= CONNECTION_CLIENT_LEFT;
 		return 0;
 	}
-	if (class == CLASS_READ && id == SYSCALL_recvfrom && s->args[3] & PEEK)
+	if (is_peek(s, id, class) || c->streams[SIDE_REQUEST].state == STREAM_OFF)
 		return 0;
-	if (class == CLASS_RECVMSG && s->args[2] & PEEK)
-		return 0;
-	st = &c->streams[SIDE_REQUEST];
-	if (st->state == STREAM_OFF)
-		return 0;
-	if (st->skip > (u64)ret) {
-		st->skip -= ret;
-		return 0;
-	}
-	return scan_setup(s, class, ret) ? bytes_take(s, c, SIDE_REQUEST) : 0;
+	return side_take(s, c, SIDE_REQUEST, class, ret);
 }
 
 GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 {
 	struct connection *c;
-	struct stream *st;
 
 	if (!s)
 		return 0;
 	c = connection_of(s, fd);
 	if (!c)
 		return 0;
+	if (c->flags & CONNECTION_UPSTREAM) {
+		if (!upstream_write(s, c, ret))
+			return 0;
+		return side_take(s, c, SIDE_REQUEST, class, ret);
+	}
 	if (ret <= 0) {
 		if (ret == NEG_ECONNRESET || ret == NEG_EPIPE)
 			c->flags |= CONNECTION_CLIENT_RESET;
 		return 0;
 	}
-	st = &c->streams[SIDE_RESPONSE];
-	if (st->state >= STREAM_UNTIL_CLOSE || !requests_pending(c))
+	if (c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE || !requests_pending(c))
 		return 0;
-	if (st->skip > (u64)ret) {
-		st->skip -= ret;
-		return 0;
-	}
-	if (class == CLASS_SENDFILE || class == CLASS_SPLICE) {
-		/* Bytes that never were in the process: only a counted body can be these. */
-		s->scan.now_ns = bpf_ktime_get_ns();
-		if (st->skip == (u64)ret)
-			skip_take(s, c, SIDE_RESPONSE, ret);
-		else
-			connection_off(s, c, s->scan.now_ns);
-		return 0;
-	}
-	return scan_setup(s, class, ret) ? bytes_take(s, c, SIDE_RESPONSE) : 0;
+	return side_take(s, c, SIDE_RESPONSE, class, ret);
 }

@@ -111,7 +111,8 @@ static __always_inline void head_begin(struct slot *s, struct connection *c, u32
 
 GLOBAL int head_trace(struct slot *s, u32 at)
 {
-	if (!s)
+	/* Of the head in the slot, not of what the gateway then writes to an upstream. */
+	if (!s || s->head.key != s->scan.key)
 		return 0;
 #pragma unroll
 	for (u32 i = 0; i < TRACE_BYTES / 8; i++)

@@ -5,8 +5,8 @@
  */
 #pragma once
 
+#include "connect.bpf.h"
 #include "loop.bpf.h"
-#include "request.bpf.h"
 
 const volatile u8 syscall_classes[32] = {
 #define X(name, number, class, symbol) [SYSCALL_##name + 1] = CLASS_##class,
@@ -17,7 +17,7 @@ const volatile u8 syscall_classes[32] = {
 /* These are always looked at when they begin; of the others only those that are timed. */
 static __always_inline bool class_begins(u32 class)
 {
-	return class == CLASS_LOOP || class == CLASS_CLOSE;
+	return class == CLASS_LOOP || class == CLASS_CLOSE || class == CLASS_CONNECT;
 }
 
 /* Not every Nth: loops make the same calls in the same order. */
@@ -31,12 +31,14 @@ static __always_inline void call_enter(struct slot *s, u32 id, u32 class, bool i
 	u64 now;
 
 	s->enter_ns = 0;
-	if (is_timed || class == CLASS_LOOP) {
+	if (is_timed || class == CLASS_LOOP || class == CLASS_CONNECT) {
 		now = bpf_ktime_get_ns();
 		if (!keeper_lives(now))
 			return;
 		if (class == CLASS_LOOP)
 			loop_enter(s, now);
+		else if (class == CLASS_CONNECT)
+			s->connect_since_ns = now;
 		if (is_timed) {
 			s->enter_id = id + 1;
 			s->enter_ns = now;
@@ -92,14 +94,17 @@ static __always_inline void call_exit(struct slot *s, u32 id, u32 class, s64 ret
 		break;
 	case CLASS_SPLICE:
 		response_write(s, class, (u32)s->args[2], ret);
+		request_read(s, id, class, ret);
 		break;
 	case CLASS_ACCEPT:
 		if (ret >= 0)
 			connection_accepted(s, (u32)ret, now);
 		break;
 	case CLASS_CONNECT:
-		/* A new socket under a descriptor that was closed unseen. */
-		connection_drop(s, (u32)s->args[0]);
+		connect_return(s, ret);
+		break;
+	case CLASS_SOCKOPT:
+		sockopt_return(s, ret);
 		break;
 	}
 }

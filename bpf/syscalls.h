@@ -20,6 +20,7 @@
 	X(accept, 43, ACCEPT, accept)            \
 	X(accept4, 288, ACCEPT, accept4)         \
 	X(connect, 42, CONNECT, connect)         \
+	X(getsockopt, 55, SOCKOPT, getsockopt)   \
 	X(close, 3, CLOSE, close)                \
 	X(epoll_wait, 232, LOOP, epoll_wait)     \
 	X(epoll_pwait, 281, LOOP, epoll_pwait)   \
@@ -49,6 +50,7 @@ enum syscall_class {
 	CLASS_SENDMSG,
 	CLASS_SENDFILE,
 	CLASS_SPLICE,
+	CLASS_SOCKOPT,
 };
 
 /* Cell 0 holds every error that has no row. Restarted calls (-ERESTART…) are EINTR. */

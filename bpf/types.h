@@ -25,6 +25,8 @@ typedef int64_t s64;
 
 #define TYPES_HIST_CELLS 323 /* == HIST_CELLS, asserted in agent/probe */
 
+#include "upstream_types.h"
+
 /* De Bruijn's sequence: any six neighbouring bits occur once. */
 #define LOG2_FACTOR 0x0218a392cd3d5dbfULL
 
@@ -174,6 +176,10 @@ struct slot {
 	u64 gc_lua;        /* lua_State that the thread last collected with */
 	u64 gc_globals[2]; /* global_State of the last one and of another before; 0: none */
 	u64 gc_sp;         /* stack pointer at the entry of that collection, and flags (gc.bpf.h) */
+	u64 connect_since_ns; /* connect() under way */
+	/* who owes a verdict to whom (upstream.bpf.h) */
+	u64 given_up_ns, verdict_ns, relayed_ns;
+	u32 given_up, reserved_upstream;
 	u64 last_request_ns; /* start of the last request that was no health check */
 	u64 last_accept_ns;
 	struct integral in_flight;
@@ -191,55 +197,7 @@ struct bank {
 	struct cells cells;
 } __attribute__((aligned(4096)));
 
-/* ---- connections: key is tgid << 32 | fd ---- */
-
-enum stream_state {
-	STREAM_SYNC,  /* seeded: waits for a request line, ignores all else */
-	STREAM_FIRST, /* at the beginning of a message */
-	STREAM_HEADERS,
-	STREAM_BODY, /* skip bytes, then the message is complete */
-	STREAM_CHUNK_SIZE,
-	STREAM_CHUNK_DATA, /* skip bytes, then the next chunk */
-	STREAM_TRAILER,
-	STREAM_UNTIL_CLOSE,
-	STREAM_OFF, /* not HTTP/1, or no longer */
-};
-
-struct stream {
-	u8 state;
-	u8 is_skipping; /* the rest of this line is of no interest */
-	u8 carry_len;
-	u8 is_chunked;
-	u8 has_length;
-	u8 reserved[3];
-	u64 skip;
-	u64 length;
-	u8 carry[CARRY_BYTES];
-};
-
-#define PIPELINE 8u /* requests of one connection whose start is remembered */
-
-#define CONNECTION_CLIENT_LEFT  1u /* it sent its end; it may still be reading */
-#define CONNECTION_CLIENT_RESET 2u /* it is gone */
-#define CONNECTION_UPSTREAM     4u /* made by connect() */
-#define CONNECTION_TLS          8u /* its plain bytes come from the TLS library */
-#define CONNECTION_HTTP2        16u
-
-#define PENDING_HEALTH 0x80u
-
-struct connection {
-	u32 flags;
-	u32 started;     /* requests, by the reader */
-	u32 ended;       /* by the writer */
-	u32 code;        /* of the response under way */
-	u64 first_ns;    /* first byte of the request line being read */
-	u64 response_ns; /* first byte of the response being written */
-	u64 start_ns[PIPELINE];
-	u8 method[PIPELINE]; /* enum http_method | PENDING_HEALTH */
-	u32 noted;           /* bit set of pending requests whose head is in the table of notes */
-	u32 head_slot;       /* whose thread read the last head */
-	struct stream streams[2];
-};
+#include "connection_types.h"
 
 /* ---- what the agent tells the programs, and bookkeeping of both ---- */
 
@@ -248,7 +206,7 @@ struct offsets {
 	u32 task_pid, task_tgid, task_leader, task_thread_pid, task_files;
 	u32 pid_level, pid_numbers, upid_size, upid_number, upid_ns, ns_inum;
 	u32 files_fdt, fdt_fd, file_private, socket_sk;
-	u32 sock_family, sock_state, sock_shutdown;
+	u32 sock_family, sock_state, sock_shutdown, sock_type, sock_error;
 	u32 is_known;
 };
 
@@ -293,5 +251,8 @@ struct control {
 	/* per gateway: which bank counts, connections found by seeding */
 	u32 bank_active[GATEWAYS];
 	u64 seeded[GATEWAYS];
+	/* records in use; how many of them are a gateway's; gateways that have some beyond */
+	u32 upstreams, upstream_names[GATEWAYS];
+	u64 upstream_others;
 	u64 tid_buckets[TID_BUCKETS];
 };

@@ -40,6 +40,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.tier = config->probe_tier,
 		.threads = (unsigned int)config->probe_threads,
 		.connections = (unsigned int)config->probe_connections,
+		.upstreams = (unsigned int)config->probe_upstreams,
 		.sample = (unsigned int)config->probe_sample,
 		.gateways = (unsigned int)config->gateways_most,
 		.want_gc = config->probe_gc,
@@ -221,6 +222,8 @@ static void tick(struct keeper *k)
 	for (unsigned int i = 0; i < count; i++)
 		if (k->watched[i].series)
 			write_gateway(k, i, now);
+	if (k->probes && k->has_requests)
+		keeper_upstreams_write(k->upstreams, k->probes);
 	keeper_systems_write(k->systems);
 	if (k->probes)
 		write_own(k);
@@ -386,6 +389,9 @@ static int keeper_open(struct keeper *k, struct err *e)
 		k->probes = NULL;
 	}
 	is_adopted = k->probes && probe_is_adopted(k->probes);
+	r = keeper_upstreams_new(k->segment, options.upstreams + options.gateways, &k->upstreams);
+	if (r < 0)
+		return err_set(e, r, "out of memory");
 	if (k->probes && !is_adopted)
 		segment_writer_rebase(k->segment, probe_maps_id(k->probes));
 	if (is_continued)
@@ -434,6 +440,7 @@ static void keeper_close(struct keeper *k)
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
 		keeper_series_free(k->watched[i].series);
 	gateways_close(k->gateways);
+	keeper_upstreams_free(k->upstreams);
 	keeper_systems_free(k->systems);
 	probe_close(k->probes);
 	segment_writer_close(k->segment);

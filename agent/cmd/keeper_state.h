@@ -7,6 +7,7 @@
 #include "cmd/keeper.h"
 #include "cmd/keeper_series.h"
 #include "cmd/keeper_system.h"
+#include "cmd/keeper_upstreams.h"
 #include "probe/gateways.h"
 #include "probe/records.h"
 #include "segment/writer.h"
@@ -28,6 +29,7 @@ struct keeper {
 	struct probe_set *probes;
 	struct gateways *gateways;
 	struct keeper_systems *systems;
+	struct keeper_upstreams *upstreams;
 	struct gateway_found *found; /* config->gateways_most of them */
 	struct watched watched[SEGMENT_GATEWAYS];
 	struct cells cells; /* scratch of a tick */

@@ -74,6 +74,8 @@ static void offsets_fill(struct offsets *o, const struct btf *btf)
 		{"sock_common", "skc_family", &o->sock_family},
 		{"sock_common", "skc_state", &o->sock_state},
 		{"sock", "sk_shutdown", &o->sock_shutdown},
+		{"sock", "sk_type", &o->sock_type},
+		{"sock", "sk_err", &o->sock_error},
 	};
 	int64_t size, ns, inum;
 
@@ -138,6 +140,12 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 		r = bpf_map__set_max_entries(skel->maps.retired, gateways * 2);
 	if (!r)
 		r = bpf_map__set_max_entries(skel->maps.connections, options->connections);
+	skel->rodata->upstream_pool = options->upstreams;
+	if (!r)
+		r = bpf_map__set_max_entries(skel->maps.upstreams, options->upstreams + gateways);
+	if (!r)
+		r = bpf_map__set_max_entries(skel->maps.upstream_indices,
+					     options->upstreams ? options->upstreams : 1);
 	return r;
 }
 
@@ -153,7 +161,7 @@ static uint64_t hash_add(uint64_t h, const void *data, size_t size)
 uint64_t layout_hash(const struct probe_options *options, unsigned int gateways)
 {
 	struct {
-		uint64_t ino, threads, connections, gateways, want_gc;
+		uint64_t ino, threads, connections, upstreams, gateways, want_gc;
 	} sizes = {0};
 	uint64_t h = 0xcbf29ce484222325ULL;
 	struct stat st;
@@ -163,6 +171,7 @@ uint64_t layout_hash(const struct probe_options *options, unsigned int gateways)
 	sizes.ino = stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
 	sizes.threads = options->threads;
 	sizes.connections = options->connections;
+	sizes.upstreams = options->upstreams;
 	sizes.gateways = gateways;
 	sizes.want_gc = options->want_gc;
 	elf = tidegate_bpf__elf_bytes(&size);

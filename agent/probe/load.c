@@ -52,6 +52,8 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->slots_fd = bpf_map__fd(set->skel->maps.slots);
 	set->retired_fd = bpf_map__fd(set->skel->maps.retired);
 	set->connections_fd = bpf_map__fd(set->skel->maps.connections);
+	set->upstreams_fd = bpf_map__fd(set->skel->maps.upstreams);
+	set->upstream_indices_fd = bpf_map__fd(set->skel->maps.upstream_indices);
 	set->bss_fd = bpf_map__fd(set->skel->maps.bss);
 	set->gc_settings_fd = bpf_map__fd(set->skel->maps.gc_settings);
 	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
@@ -115,6 +117,8 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->gateways = options->gateways ? options->gateways : GATEWAYS;
 	set->slots_fd = set->retired_fd = set->connections_fd = set->bss_fd = -1;
 	set->gc_settings_fd = set->gc_calibrations_fd = set->records_fd = -1;
+	set->upstreams = options->upstreams;
+	set->upstreams_fd = set->upstream_indices_fd = -1;
 	for (unsigned int i = 0; i < REPORTS; i++)
 		ladder_report(set, i, PROBE_UNAVAILABLE, "none", "%s", "");
 	if (!options->pin_dir || !options->pin_dir[0]) {
@@ -176,9 +180,10 @@ struct probe_set *probe_close(struct probe_set *set)
 		}
 	}
 	if (set->is_adopted) {
-		const int fds[] = {set->slots_fd,  set->retired_fd,     set->connections_fd,
-				   set->bss_fd,    set->gc_settings_fd, set->gc_calibrations_fd,
-				   set->records_fd};
+		const int fds[] = {
+			set->slots_fd,       set->retired_fd,          set->connections_fd,
+			set->upstreams_fd,   set->upstream_indices_fd, set->bss_fd,
+			set->gc_settings_fd, set->gc_calibrations_fd,  set->records_fd};
 
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);

@@ -34,6 +34,8 @@ static const struct {
 	{"map_retired", offsetof(struct probe_set, retired_fd)},
 	{"map_connections", offsetof(struct probe_set, connections_fd)},
 	{"map_control", offsetof(struct probe_set, bss_fd)},
+	{"map_upstreams", offsetof(struct probe_set, upstreams_fd)},
+	{"map_upstream_indices", offsetof(struct probe_set, upstream_indices_fd)},
 	{"map_gc_settings", offsetof(struct probe_set, gc_settings_fd)},
 	{"map_records", offsetof(struct probe_set, records_fd)},
 	{"map_gc_calibrations", offsetof(struct probe_set, gc_calibrations_fd)},

@@ -24,7 +24,8 @@ struct probe_report {
 struct probe_options {
 	const char *tier; /* "auto" or the only one to try */
 	unsigned int threads, connections, sample;
-	unsigned int gateways; /* indices below this one are used; 0: GATEWAYS */
+	unsigned int upstreams; /* told apart, of all gateways */
+	unsigned int gateways;  /* indices below this one are used; 0: GATEWAYS */
 	bool want_gc;
 	uint64_t gc_budget;  /* millionths of the CPU time that timing steps may cost; 0: any */
 	const char *pin_dir; /* <bpffs>/tidegate/<id>; NULL: do not pin */
@@ -107,6 +108,19 @@ struct probe_cost {
 	uint64_t run_ns, runs;
 };
 size_t probe_costs(struct probe_set *set, struct probe_cost *ret, size_t max);
+
+/* ---- upstreams (upstreams.c) ---- */
+
+/* "ip:port", "[ip]:port", "unix:/path", "unix:@name", "other"; what is not printable as %XX. */
+#define PROBE_UPSTREAM_BYTES 352
+void probe_upstream_name(const struct upstream_address *a, char buf[PROBE_UPSTREAM_BYTES]);
+const char *probe_upstream_error_name(unsigned int reason);
+
+/* Calls fn for each upstream of all gateways, with what was counted since these maps began. index
+ * stays the same for these maps and is below the option `upstreams` + gateways; u until fn returns. */
+void probe_each_upstream(struct probe_set *set,
+			 void (*fn)(void *data, unsigned int index, const struct upstream *u),
+			 void *data);
 
 /* ---- GC probes (gc.c, finder*.c) ---- */
 

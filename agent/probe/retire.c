@@ -111,6 +111,15 @@ static uint64_t *connection_keys(struct probe_set *set, uint32_t tgid, size_t *r
 	return keys;
 }
 
+/* What was pending there is nobody's fault; it counts nowhere, and so goes at once. */
+static bool connection_is_upstream(struct probe_set *set, const struct connection *c, uint64_t key)
+{
+	if (!(c->flags & CONNECTION_UPSTREAM))
+		return false;
+	bpf_map_delete_elem(set->connections_fd, &key);
+	return true;
+}
+
 void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns)
 {
 	struct connection c;
@@ -127,6 +136,8 @@ void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_n
 	keys = connection_keys(set, slot->tgid, &count);
 	for (size_t i = 0; i < count; i++) {
 		if (bpf_map_lookup_elem(set->connections_fd, &keys[i], &c))
+			continue;
+		if (connection_is_upstream(set, &c, keys[i]))
 			continue;
 		retire_connection_begin(slot, keys[i], c.started - c.ended, !slot->is_forgotten,
 					now_ns);
@@ -156,7 +167,8 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 		s->gc_since_ns = 0;
 		for (size_t k = 0; keys && k < count; k++) {
 			if ((uint32_t)(keys[k] >> 32) != s->tgid ||
-			    bpf_map_lookup_elem(set->connections_fd, &keys[k], &c))
+			    bpf_map_lookup_elem(set->connections_fd, &keys[k], &c) ||
+			    connection_is_upstream(set, &c, keys[k]))
 				continue;
 			retire_connection_begin(s, keys[k], c.started - c.ended, false, now_ns);
 			retire_connection_apply(s);

@@ -46,10 +46,11 @@ struct probe_set {
 	struct tidegate_bpf *skel; /* NULL: adopted */
 	bool is_adopted, is_pinned, has_gc, has_fork;
 	bool has_leaks_to_find; /* after adoption: slots that are neither used nor free */
-	unsigned int threads, gateways;
+	unsigned int threads, gateways, upstreams;
 	enum probe_tier tier;
 	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd,
 		records_fd;
+	int upstreams_fd, upstream_indices_fd;
 	void *bss;
 	size_t bss_bytes;
 	struct control *control;        /* inside bss */

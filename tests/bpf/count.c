@@ -247,8 +247,10 @@ static void test_http(struct probe_set *set)
 	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
 		n += histogram_count(cells.first_byte_ns[k]);
 	is("first bytes", n, 29);
+	/* The client's end is in the same process: an upstream connection, whose answers it never
+	 * reads, has more requests under way than are remembered. */
 	for (const struct probe_lost *l = probe_lost(set); l->reason; l++)
-		is(l->reason, l->count, 0);
+		is(l->reason, l->count, str_equal(l->reason, "pipeline") ? 10 : 0);
 	stop(&c);
 	probe_fold(set, clock_mono_ns());
 }
