@@ -54,8 +54,8 @@ struct segment_header {
 	uint64_t total_bytes;
 	uint8_t boot_id[16];
 	uint32_t writer_pid;
-	uint32_t reserved0;
-	uint64_t writer_start; /* clock ticks since boot, /proc/PID/stat field 22 */
+	uint32_t writer_parent; /* SEGMENT_PROCESS: its parent (the gateway's master), 0: unknown */
+	uint64_t writer_start;  /* clock ticks since boot, /proc/PID/stat field 22 */
 	uint64_t epoch;
 	uint64_t tick_seq;
 	uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the writer's last sign of life */
@@ -81,7 +81,10 @@ struct segment_header {
 	/* SEGMENT_PROCESS: what the script calls its gateway, "" when it does not say; used where the
 	 * agent cannot tell from the writer's process */
 	char gateway[SEGMENT_NAME_BYTES];
-	uint64_t reserved[54];
+	/* SEGMENT_APP: where the writer stands in adding a dead process's values to the bases; its own
+	 * business (agent/segment/fold.c) */
+	uint64_t fold_life, fold_at, fold_cell[2], fold_value[2];
+	uint64_t reserved[48];
 };
 
 static_assert(offsetof(struct segment_header, boot_id) == 32, "segment layout");
@@ -92,6 +95,8 @@ static_assert(offsetof(struct segment_header, cells_offset) == 192, "segment lay
 static_assert(offsetof(struct segment_header, life) == 224, "segment layout");
 static_assert(offsetof(struct segment_header, gateway) == 240, "segment layout");
 static_assert(sizeof(struct segment_header) == 736, "segment layout");
+
+#define SEGMENT_NO_UID 0xffffffffu
 
 enum segment_gateway_state { SEGMENT_GATEWAY_FREE, SEGMENT_GATEWAY_LIVE, SEGMENT_GATEWAY_GONE };
 
@@ -108,7 +113,7 @@ struct segment_gateway {
 	uint32_t draining; /* 1 while a lease holds it; set by the keeper on the steward's word */
 	uint32_t workers;
 	uint32_t requests_known; /* 0: requests are unavailable for this gateway */
-	uint32_t reserved0;
+	uint32_t worker_uid;     /* user of its workers; SEGMENT_NO_UID: unknown */
 	uint64_t accepts;
 	uint64_t requests_started;   /* health checks included */
 	uint64_t requests_completed; /* health checks included */
@@ -130,6 +135,10 @@ static_assert(offsetof(struct segment_gateway, state) == 160, "segment layout");
 static_assert(offsetof(struct segment_gateway, accepts) == 192, "segment layout");
 static_assert(sizeof(struct segment_gateway) == 400, "segment layout");
 
+/* Value = base + what the files of living processes hold, all modulo 2^64; else the base is what was
+ * there when counting began again. */
+#define SEGMENT_ENTRY_GATHERED 1u
+
 enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_ENTRY_ABSENT };
 
 /* One series. Entries are append-only; a series whose value is missing becomes ABSENT, never 0.
@@ -139,7 +148,7 @@ enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_EN
  * cell: the bits of a double. */
 struct segment_entry {
 	uint32_t state;
-	uint8_t kind, merge, scope, reserved0;
+	uint8_t kind, merge, scope, flags;
 	/* Offsets within the heap. name, unit and help: bytes without their final NUL, which is
 	 * there; labels: bytes of all pairs, each string's NUL included (0: no labels). */
 	uint32_t name_offset, name_bytes;

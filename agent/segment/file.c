@@ -315,24 +315,30 @@ static void lock_renew(struct segment_file *f)
 	f->lock = lock;
 }
 
-int segment_file_keep(struct segment_file *f, struct err *e)
+int segment_file_replace(struct segment_file *f, const void *image, struct err *e)
 {
 	const struct segment_options o = {.path = f->path, .group = f->group};
-	const struct segment_header *h = f->map;
 	struct segment_file new = {.lock = -1};
+	int r = file_create(&o, image, image, f->size, &new, e);
+
+	if (r < 0)
+		return r;
+	munmap(f->map, f->size);
+	f->map = new.map;
+	f->inode = new.inode;
+	return 0;
+}
+
+int segment_file_keep(struct segment_file *f, struct err *e)
+{
 	struct stat st;
 	int r;
 
 	lock_renew(f);
 	if (lstat(f->path, &st) == 0 && st.st_ino == f->inode)
 		return 0;
-	r = file_create(&o, h, f->map, f->size, &new, e);
-	if (r < 0)
-		return r;
-	munmap(f->map, f->size);
-	f->map = new.map;
-	f->inode = new.inode;
-	return 1;
+	r = segment_file_replace(f, f->map, e);
+	return r < 0 ? r : 1;
 }
 
 void segment_file_close(struct segment_file *f)

@@ -21,4 +21,6 @@ int segment_file_open(const struct segment_options *o, const struct segment_head
 /* Puts the file back under its path, with all that it holds, when somebody removed or replaced it;
  * the mapping then is another. 1 put back, 0 it was there. */
 int segment_file_keep(struct segment_file *f, struct err *e);
+/* Another file of the same size takes its path, whole or not at all. */
+int segment_file_replace(struct segment_file *f, const void *image, struct err *e);
 void segment_file_close(struct segment_file *f);

@@ -10,9 +10,9 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "segment/file.h"
 #include "segment/layout.h"
 #include "segment/reader.h"
+#include "segment/writer_state.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -22,32 +22,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define WRITER_MAGIC     0x53475752u
 #define LABELS_BYTES_MAX 4096
 
-struct interned {
-	uint32_t offset, bytes; /* bytes: with the final NUL; 0: empty place */
-};
-
-struct segment_writer {
-	uint32_t magic;
-	struct segment_file file;
-	struct segment_header *h;
-	struct segment_gateway *gateways;
-	struct segment_entry *directory;
-	char *heap;
-	uint64_t *cells;
-	uint32_t histograms, histograms_max;
-	unsigned int change_depth;
-	bool is_ticking;
-	uint32_t *series_index; /* open addressing: entry + 1, 0 empty */
-	struct interned *strings;
-	uint32_t series_mask, strings_mask;
-};
-
 DEFINE_CLEANUP(struct segment_writer *, segment_writer_close)
-
-#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 
 /* ---- who we are ---- */
 
@@ -87,6 +64,15 @@ static uint64_t read_own_start(void)
 	if (p)
 		sscanf(p, "%llu", &start);
 	return start;
+}
+
+int segment_writer_life_new(uint64_t *ret, struct err *e)
+{
+	*ret = 0;
+	while (!*ret)
+		if (getrandom(ret, sizeof(*ret), 0) < 0 && errno != EINTR)
+			return err_set(e, -errno, "no random number: %s", err_text(-errno));
+	return 0;
 }
 
 /* ---- structure ---- */
@@ -210,7 +196,7 @@ static uint32_t table_size(uint32_t least)
 	return n;
 }
 
-static void writer_point(struct segment_writer *w, const struct segment_header *layout)
+void segment_writer_point(struct segment_writer *w, const struct segment_header *layout)
 {
 	char *map = w->file.map;
 
@@ -228,7 +214,7 @@ int segment_writer_keep(struct segment_writer *w, struct err *e)
 	CHECK(w->magic == WRITER_MAGIC && !w->is_ticking && !w->change_depth);
 	r = segment_file_keep(&w->file, e);
 	if (r > 0)
-		writer_point(w, w->file.map);
+		segment_writer_point(w, w->file.map);
 	return r;
 }
 
@@ -251,9 +237,9 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 	r = read_boot_id(plan.boot_id, e);
 	if (r < 0)
 		return r;
-	while (!plan.life)
-		if (getrandom(&plan.life, sizeof(plan.life), 0) < 0 && errno != EINTR)
-			return err_set(e, -errno, "no random number: %s", err_text(-errno));
+	r = segment_writer_life_new(&plan.life, e);
+	if (r < 0)
+		return r;
 	/* At most four strings a series, so that the tables are never more than half full. */
 	series_places = table_size(options->series * 2);
 	strings_places = table_size(options->series * 8);
@@ -266,7 +252,7 @@ int segment_writer_open(const struct segment_options *options, struct segment_wr
 	r = segment_file_open(options, &plan, &w->file, e);
 	if (r < 0)
 		return r;
-	writer_point(w, &plan);
+	segment_writer_point(w, &plan);
 	w->histograms_max = options->histograms;
 	/* The writer before us may have died in the middle of a change or a tick: every single store
 	 * was whole, so even numbers again are all that readers need. */
@@ -340,8 +326,8 @@ static void series_describe(struct segment_writer *w, struct segment_entry *d,
 	segment_writer_change_end(w);
 }
 
-static int series_append(struct segment_writer *w, const struct metric_desc *m, const char *labels,
-			 uint32_t labels_bytes)
+static int series_append(struct segment_writer *w, const struct metric_desc *m, uint8_t flags,
+			 const char *labels, uint32_t labels_bytes)
 {
 	uint32_t index = w->h->directory_count, run = segment_kind_cells(w->h->kind, m->kind);
 	struct segment_entry d = {
@@ -349,6 +335,7 @@ static int series_append(struct segment_writer *w, const struct metric_desc *m, 
 		.kind = (uint8_t)m->kind,
 		.merge = (uint8_t)m->merge,
 		.scope = (uint8_t)m->scope,
+		.flags = flags,
 		.name_bytes = (uint32_t)strlen(m->name),
 		.unit_bytes = (uint32_t)strlen(m->unit),
 		.help_bytes = (uint32_t)strlen(m->help),
@@ -373,8 +360,8 @@ static int series_append(struct segment_writer *w, const struct metric_desc *m, 
 	return (int)index;
 }
 
-int segment_writer_series(struct segment_writer *w, const struct metric_desc *metric,
-			  const char *const (*labels)[2], size_t n)
+static int series_find(struct segment_writer *w, const struct metric_desc *metric, uint8_t flags,
+		       const char *const (*labels)[2], size_t n)
 {
 	char encoded[LABELS_BYTES_MAX];
 	uint32_t *place;
@@ -393,13 +380,33 @@ int segment_writer_series(struct segment_writer *w, const struct metric_desc *me
 		return (int)*place - 1;
 	}
 	segment_writer_change_begin(w);
-	r = series_append(w, metric, encoded, (uint32_t)bytes);
+	r = series_append(w, metric, flags, encoded, (uint32_t)bytes);
 	if (r < 0)
 		STORE(w->h->refused, w->h->refused + 1);
 	else
 		*place = (uint32_t)r + 1;
 	segment_writer_change_end(w);
 	return r;
+}
+
+int segment_writer_series(struct segment_writer *w, const struct metric_desc *metric,
+			  const char *const (*labels)[2], size_t n)
+{
+	return series_find(w, metric, 0, labels, n);
+}
+
+int segment_writer_gathered(struct segment_writer *w, const struct metric_desc *metric,
+			    const char *const (*labels)[2], size_t n)
+{
+	return series_find(w, metric, SEGMENT_ENTRY_GATHERED, labels, n);
+}
+
+int segment_writer_kind_of(const struct segment_writer *w, const char *name)
+{
+	for (uint32_t i = 0; i < w->h->directory_count; i++)
+		if (str_equal(w->heap + w->directory[i].name_offset, name))
+			return w->directory[i].kind;
+	return -ENOENT;
 }
 
 /* ---- gateways ---- */
@@ -444,139 +451,4 @@ struct segment_gateway *segment_writer_gateway_at(struct segment_writer *w, unsi
 {
 	CHECK(w->magic == WRITER_MAGIC && index < w->h->gateways_count);
 	return &w->gateways[index];
-}
-
-/* ---- values ---- */
-
-void segment_writer_rebase(struct segment_writer *w, uint64_t maps_id)
-{
-	CHECK(w->magic == WRITER_MAGIC);
-	if (w->h->maps_id == maps_id)
-		return;
-	/* Values do not change, so dying half-way and doing it all again is harmless. */
-	for (uint32_t i = 0; i < w->h->directory_count; i++) {
-		const struct segment_entry *d = &w->directory[i];
-		uint64_t *value = w->cells + d->value_cell;
-
-		if (d->kind == METRIC_GAUGE)
-			continue;
-		for (uint32_t j = 0; j < d->cell_count; j++)
-			STORE(value[d->cell_count + j], value[j]);
-	}
-	__atomic_store_n(&w->h->maps_id, maps_id, __ATOMIC_RELEASE);
-}
-
-void segment_writer_tick_begin(struct segment_writer *w)
-{
-	CHECK(w->magic == WRITER_MAGIC && !w->is_ticking);
-	w->is_ticking = true;
-	STORE(w->h->tick_seq, w->h->tick_seq + 1);
-	/* The odd number is seen no later than any value behind it. */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-}
-
-void segment_writer_tick_end(struct segment_writer *w, uint64_t mono_ns, uint64_t real_ns,
-			     uint64_t interval_ns)
-{
-	CHECK(w->magic == WRITER_MAGIC && w->is_ticking);
-	w->is_ticking = false;
-	STORE(w->h->tick_mono_ns, mono_ns);
-	STORE(w->h->tick_real_ns, real_ns);
-	STORE(w->h->tick_interval_ns, interval_ns);
-	STORE(w->h->heartbeat_ns, mono_ns);
-	STORE(w->h->ticks, w->h->ticks + 1);
-	__atomic_store_n(&w->h->tick_seq, w->h->tick_seq + 1, __ATOMIC_RELEASE);
-}
-
-static struct segment_entry *series_at(struct segment_writer *w, int series)
-{
-	CHECK(w->magic == WRITER_MAGIC && w->is_ticking);
-	CHECK((uint32_t)series < w->h->directory_count);
-	return &w->directory[series];
-}
-
-/* Cells only grow: kernel maps that vanish or wrap must not make a total fall. */
-static void cells_raise(uint64_t *value, const uint64_t *base, const uint64_t *counted, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t total;
-
-		if (__builtin_add_overflow(base[i], counted[i], &total) || total <= value[i])
-			continue;
-		STORE(value[i], total);
-	}
-}
-
-void segment_writer_counter(struct segment_writer *w, int series, uint64_t counted)
-{
-	struct segment_entry *d;
-	uint64_t *value;
-
-	if (series < 0)
-		return;
-	d = series_at(w, series);
-	CHECK(d->kind == METRIC_COUNTER);
-	value = w->cells + d->value_cell;
-	cells_raise(value, value + 1, &counted, 1);
-	STORE(d->state, SEGMENT_ENTRY_PRESENT);
-}
-
-void segment_writer_increment(struct segment_writer *w, int series, uint64_t by)
-{
-	struct segment_entry *d;
-	uint64_t *value, total;
-
-	if (series < 0)
-		return;
-	d = series_at(w, series);
-	CHECK(d->kind == METRIC_COUNTER);
-	value = w->cells + d->value_cell;
-	if (by && !__builtin_add_overflow(value[0], by, &total)) {
-		STORE(value[1], total);
-		STORE(value[0], total);
-	}
-	STORE(d->state, SEGMENT_ENTRY_PRESENT);
-}
-
-void segment_writer_gauge(struct segment_writer *w, int series, double value)
-{
-	struct segment_entry *d;
-	uint64_t bits;
-
-	if (series < 0)
-		return;
-	d = series_at(w, series);
-	CHECK(d->kind == METRIC_GAUGE);
-	memcpy(&bits, &value, sizeof(bits));
-	STORE(w->cells[d->value_cell], bits);
-	STORE(d->state, SEGMENT_ENTRY_PRESENT);
-}
-
-void segment_writer_histogram(struct segment_writer *w, int series,
-			      const uint64_t counted[HIST_CELLS])
-{
-	struct segment_entry *d;
-	uint64_t *value;
-
-	if (series < 0)
-		return;
-	d = series_at(w, series);
-	CHECK(d->kind == METRIC_HISTOGRAM);
-	value = w->cells + d->value_cell;
-	cells_raise(value, value + HIST_CELLS, counted, HIST_CELLS);
-	STORE(d->state, SEGMENT_ENTRY_PRESENT);
-}
-
-void segment_writer_absent(struct segment_writer *w, int series)
-{
-	if (series < 0)
-		return;
-	STORE(series_at(w, series)->state, SEGMENT_ENTRY_ABSENT);
-}
-
-void segment_writer_absent_all(struct segment_writer *w, const struct metric_desc *metric)
-{
-	for (uint32_t i = 0; i < w->h->directory_count; i++)
-		if (str_equal(w->heap + w->directory[i].name_offset, metric->name))
-			STORE(w->directory[i].state, SEGMENT_ENTRY_ABSENT);
 }

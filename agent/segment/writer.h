@@ -49,6 +49,23 @@ void segment_writer_rebase(struct segment_writer *w, uint64_t maps_id);
 int segment_writer_series(struct segment_writer *w, const struct metric_desc *metric,
 			  const char *const (*labels)[2], size_t n);
 
+/* The same for a series whose values come from the files of processes (SEGMENT_ENTRY_GATHERED): what
+ * segment_writer_counter and _histogram are told is what those of the living hold. */
+int segment_writer_gathered(struct segment_writer *w, const struct metric_desc *metric,
+			    const char *const (*labels)[2], size_t n);
+/* Kind of the series of that name, -ENOENT when there is none. Looks at all of them. */
+int segment_writer_kind_of(const struct segment_writer *w, const char *name);
+/* Adds what a dead process left to the bases of gathered series: number n of the additions of this
+ * life, to cell j of the series' base (fold.h). */
+struct fold;
+void segment_writer_fold_begin(struct segment_writer *w, uint64_t life, struct fold *ret);
+void segment_writer_fold(struct segment_writer *w, struct fold *f, uint64_t n, int series,
+			 uint32_t j, uint64_t by);
+
+/* All counters and histograms become 0 and count on from here, in one step that a crash cannot
+ * halve: a new file under the same path, with the same series. Not inside a tick or change. */
+int segment_writer_restart(struct segment_writer *w, struct err *e);
+
 /* Finds or appends a gateway record; -ENOSPC. The record stays valid until close; its identity
  * fields (state too: a new record is SEGMENT_GATEWAY_FREE) are changed between
  * segment_writer_change_begin/end, its numbers inside a tick. A name or instance that does not fit
