@@ -44,8 +44,10 @@ BPF_SRCS := $(sort $(wildcard bpf/*.bpf.c))
 BPF_OBJS := $(BPF_SRCS:bpf/%.bpf.c=$(B)/bpf/%.o)
 LIB := $(B)/libtidegate.a
 
+GATE := $(B)/libtidegate.so.1
+
 .PHONY: all
-all: $(B)/tidegate
+all: $(B)/tidegate $(GATE)
 
 # One clear line instead of the first of many errors.
 $(B)/.tools:
@@ -73,6 +75,20 @@ $(B)/tidegate: $(B)/obj/agent/main.o $(LIB)
 $(LIB): $(OBJS) $(GEN_OBJS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
+
+# libtidegate.so, which gateways load: nothing but libc, only tidegate.h is seen.
+GATE_SRCS := $(sort $(wildcard lua/library/*.c)) proto/histogram.c
+GATE_OBJS := $(GATE_SRCS:%.c=$(B)/gate/%.o)
+$(GATE): $(GATE_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared -Wl,-soname,libtidegate.so.1 -Wl,-z,relro,-z,now,--as-needed $(SANFLAGS) \
+		$(LDFLAGS) -o $@ $^ -lm -pthread
+	$(Q)ln -sf libtidegate.so.1 $(B)/libtidegate.so
+$(B)/gate/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -Iproto $(WARN) $(HARDEN) $(SANFLAGS) -fPIC \
+		-fvisibility=hidden -pthread -MMD -MP $(CFLAGS) -c -o $@ $<
 
 $(B)/obj/%.o: %.c | $(GEN_HEADERS)
 	$(call say,CC,$<)
@@ -131,9 +147,15 @@ UNIT_BINS := $(UNIT_SRCS:tests/unit/%.c=$(B)/tests/unit/%.t)
 $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lcmocka -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lcmocka \
+		-lm
+# Those that write as gateways do.
+USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gateway_library.t
+$(USES_GATE): $(GATE)
+$(USES_GATE): ALL_CFLAGS += -Ilua/library
+$(USES_GATE): TEST_LIBS := $(GATE) -Wl,-rpath,$(abspath $(B))
 
--include $(OBJS:.o=.d) $(B)/obj/agent/main.d $(UNIT_BINS:.t=.d)
+-include $(OBJS:.o=.d) $(GATE_OBJS:.o=.d) $(B)/obj/agent/main.d $(UNIT_BINS:.t=.d)
 
 PROVE := prove --timer --failures $(if $(V),-v)
 export BUILD := $(abspath $(B))

@@ -16,6 +16,9 @@ bool str_equal(const char *a, const char *b);
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
 
+/* Length of the UTF-8 sequence at s, 0 when there is none (overlong, surrogate, cut). */
+size_t str_utf8_length(const char *s);
+
 /* Optimal-string-alignment distance, inputs cut at 63 bytes. */
 unsigned int str_distance(const char *a, const char *b);
 

@@ -28,38 +28,13 @@ bool token_is_name(const char *s, bool may_have_colon)
 	return n;
 }
 
-/* Length of the UTF-8 sequence at s, 0 when there is none (overlong, surrogate, cut). */
-static size_t utf8_length(const unsigned char *s)
-{
-	uint32_t c = s[0];
-	size_t n;
-
-	if (c < 0x80)
-		return 1;
-	if (c >= 0xc2 && c <= 0xdf)
-		n = 2;
-	else if (c >= 0xe0 && c <= 0xef)
-		n = 3;
-	else if (c >= 0xf0 && c <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) ||
-	    (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 /* One byte that is no UTF-8 would make Prometheus refuse the whole scrape. */
 void token_put_escaped(struct strbuf *out, const char *s, bool escapes_quote)
 {
 	const char *from = s;
 
 	while (*s) {
-		size_t n = utf8_length((const unsigned char *)s);
+		size_t n = str_utf8_length(s);
 		const char *instead = NULL;
 
 		if (!n)

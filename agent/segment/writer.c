@@ -401,6 +401,20 @@ int segment_writer_gathered(struct segment_writer *w, const struct metric_desc *
 	return series_find(w, metric, SEGMENT_ENTRY_GATHERED, labels, n);
 }
 
+int segment_writer_find(struct segment_writer *w, const struct metric_desc *metric,
+			const char *const (*labels)[2], size_t n)
+{
+	char encoded[LABELS_BYTES_MAX];
+	int bytes = labels_encode(labels, n, encoded, sizeof(encoded));
+	uint32_t place;
+
+	if (bytes < 0)
+		return -ENOENT;
+	place = *series_place(w, metric->kind, metric->name, (uint32_t)strlen(metric->name),
+			      encoded, (uint32_t)bytes);
+	return place ? (int)place - 1 : -ENOENT;
+}
+
 int segment_writer_kind_of(const struct segment_writer *w, const char *name)
 {
 	for (uint32_t i = 0; i < w->h->directory_count; i++)

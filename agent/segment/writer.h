@@ -53,6 +53,12 @@ int segment_writer_series(struct segment_writer *w, const struct metric_desc *me
  * segment_writer_counter and _histogram are told is what those of the living hold. */
 int segment_writer_gathered(struct segment_writer *w, const struct metric_desc *metric,
 			    const char *const (*labels)[2], size_t n);
+/* -ENOENT when there is no such series. */
+int segment_writer_find(struct segment_writer *w, const struct metric_desc *metric,
+			const char *const (*labels)[2], size_t n);
+/* Once, in the first tick: gauges of the writer before us are absent until somebody tells them;
+ * what it folded but did not show is shown. */
+void segment_writer_gathered_begin(struct segment_writer *w);
 /* Kind of the series of that name, -ENOENT when there is none. Looks at all of them. */
 int segment_writer_kind_of(const struct segment_writer *w, const char *name);
 /* Adds what a dead process left to the bases of gathered series: number n of the additions of this

@@ -197,3 +197,20 @@ void segment_writer_absent_all(struct segment_writer *w, const struct metric_des
 		if (str_equal(w->heap + w->directory[i].name_offset, metric->name))
 			STORE(w->directory[i].state, SEGMENT_ENTRY_ABSENT);
 }
+
+void segment_writer_gathered_begin(struct segment_writer *w)
+{
+	static const uint64_t none[HIST_CELLS];
+
+	CHECK(w->magic == WRITER_MAGIC && w->is_ticking);
+	for (uint32_t i = 0; i < w->h->directory_count; i++) {
+		struct segment_entry *d = &w->directory[i];
+
+		if (!(d->flags & SEGMENT_ENTRY_GATHERED))
+			continue;
+		if (d->kind == METRIC_GAUGE)
+			STORE(d->state, SEGMENT_ENTRY_ABSENT);
+		else
+			cells_raise(w, d, none);
+	}
+}
