@@ -245,6 +245,7 @@ static void tick(struct courier *c)
 	uint64_t now = clock_mono_ns();
 	bool is_over;
 
+	courier_app_collect(c, now);
 	courier_series_write(c, now, clock_real_ns());
 	courier_refresh(c);
 	is_over = host_is_another(c);
@@ -465,10 +466,8 @@ static int courier_open(struct courier *c)
 		r = open_spool(c);
 	if (r < 0)
 		return r;
-	/* Its counters would be in two incarnations. */
-	if (!spool_is_continued(c->spool))
-		unlink(c->app_path);
 	courier_series_open(c);
+	courier_app_open(c);
 	uplinks_open(c);
 	courier_outlets_open(c);
 	log_info("courier", "started", "incarnation=%s sequence=%" PRIu64 " aggregators=%u",
@@ -489,6 +488,7 @@ static void courier_close(struct courier *c)
 	frame_encoder_free(c->encoder);
 	segment_reader_close(c->host);
 	segment_reader_close(c->app);
+	courier_app_close(c);
 	segment_writer_close(c->writer);
 	events_clear(c);
 	loop_close(c->loop);

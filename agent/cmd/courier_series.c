@@ -12,6 +12,11 @@ static const char *const drop_reasons[] = {"bytes",   "age",     "memory",
 					   "damaged", "refused", "unknown"};
 static const char *const frame_states[] = {"built", "sent", "acknowledged"};
 
+/* Names and labels of our own, and about as much as a script's series needs. */
+#define OWN_SERIES  128
+#define OWN_HEAP    (64u << 10)
+#define HEAP_SERIES 96
+
 static int series_labelled(struct courier *c, enum metric_id id, const char *key, const char *value)
 {
 	const char *const labels[1][2] = {{key, value}};
@@ -57,9 +62,9 @@ void courier_series_open(struct courier *c)
 		.path = c->app_path,
 		.kind = SEGMENT_APP,
 		.group = c->ctx->group_app,
-		.series = 512,
-		.histograms = 16,
-		.heap_bytes = 64 << 10,
+		.series = OWN_SERIES + (uint32_t)c->ctx->config->app_series,
+		.histograms = (uint32_t)c->ctx->config->app_histograms,
+		.heap_bytes = OWN_HEAP + c->ctx->config->app_series * HEAP_SERIES,
 	};
 	struct courier_series *s = &c->series;
 	struct err e = {0};
@@ -71,6 +76,9 @@ void courier_series_open(struct courier *c)
 		c->writer = NULL;
 		return;
 	}
+	if (continued && !spool_is_continued(c->spool) && segment_writer_restart(c->writer, &e) < 0)
+		log_error("courier", "totals of scripts are in two incarnations", "error=\"%s\"",
+			  e.text);
 	/* Our counters begin at 0, what the courier before us counted becomes their base. */
 	if (getrandom(&maps_id, sizeof(maps_id), 0) != sizeof(maps_id))
 		maps_id = clock_mono_ns();
@@ -122,5 +130,6 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 	for (unsigned int i = 0; counts && i < COURIER_PROCESSES_MAX; i++)
 		segment_writer_counter(c->writer, s->restarts[i],
 				       counts->process[i].restarts - c->restarts_before[i]);
+	courier_app_write(c);
 	segment_writer_tick_end(c->writer, mono_ns, real_ns, c->interval_ns);
 }

@@ -9,6 +9,7 @@
 #include "bus/uplink.h"
 #include "cmd/daemon.h"
 #include "outlet/http.h"
+#include "segment/gather.h"
 #include "segment/reader.h"
 #include "segment/writer.h"
 
@@ -30,6 +31,11 @@ struct courier_series {
 	int restarts[COURIER_PROCESSES_MAX];
 };
 
+/* Index + 1 of what is told of gateway scripts; 0: not yet. */
+struct courier_app_series {
+	int processes, folded, refused[GATHER_REFUSALS];
+};
+
 struct courier {
 	struct daemon_context *ctx;
 	struct loop *loop;
@@ -37,6 +43,8 @@ struct courier {
 	struct segment_reader *host, *app; /* NULL while there is no such file */
 	struct segment_writer *writer;     /* app.seg; NULL: own series are absent */
 	struct courier_series series;
+	struct gather *gather; /* NULL: without app.seg */
+	struct courier_app_series app_series;
 	struct courier_counts counts;
 	uint64_t restarts_before[COURIER_PROCESSES_MAX]; /* already in the base of app.seg */
 	struct spool *spool;
@@ -64,6 +72,14 @@ struct courier {
 /* Makes or continues app.seg; failure is logged and survived. */
 void courier_series_open(struct courier *c);
 void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns);
+
+/* -------- courier_app.c: what gateway scripts tell -------- */
+
+void courier_app_open(struct courier *c);
+void courier_app_close(struct courier *c);
+/* Outside of a tick of app.seg, and inside of it. */
+void courier_app_collect(struct courier *c, uint64_t now_ns);
+void courier_app_write(struct courier *c);
 
 /* -------- courier_outlets.c: what others read of us -------- */
 

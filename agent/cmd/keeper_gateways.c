@@ -5,6 +5,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct segment_gateway *keeper_record(struct keeper *k, unsigned int i)
 {
@@ -113,6 +114,25 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 		attach_gc(k, w, index, f);
 }
 
+/* User of the workers: whose segments of gateway scripts are believed. */
+static uint32_t worker_uid(const struct gateway_found *f)
+{
+	char path[64], text[4096];
+	const char *line;
+	pid_t pid = f->master;
+	unsigned int uid;
+
+	for (unsigned int i = 0; i < f->process_count; i++)
+		if (f->processes[i].role == ROLE_WORKER)
+			pid = f->processes[i].pid;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (str_read_file(path, text, sizeof(text)) < 0)
+		return SEGMENT_NO_UID;
+	line = strstr(text, "\nUid:");
+	/* real, effective, saved, file system: files are made by the effective one */
+	return line && sscanf(line + 5, "%*u %u", &uid) == 1 ? uid : SEGMENT_NO_UID;
+}
+
 static void watch_found(struct keeper *k, const struct gateway_found *f)
 {
 	int index = find_record(k, f);
@@ -133,6 +153,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 		g->master_pid = (uint32_t)f->master;
 		g->master_start = f->master_start;
 		g->state = SEGMENT_GATEWAY_LIVE;
+		g->worker_uid = SEGMENT_NO_UID;
 		str_copy(g->driver, sizeof(g->driver), f->driver);
 		segment_writer_change_end(k->segment);
 		w->is_live = true;
@@ -142,6 +163,8 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
 			 f->exe);
 	}
+	if (!f->is_remembered)
+		g->worker_uid = worker_uid(f);
 	keeper_systems_found(k->systems, (unsigned int)index, g->name, g->instance, f);
 	if (k->probes)
 		watch_processes(k, w, (unsigned int)index, f);

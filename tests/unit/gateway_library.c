@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libtidegate: what it refuses and why, fork, places that are not there (yet), overflow, the cell of
+ * a duration, the draining flag. */
+#include "tidegate.h"
+
+#include "base/clock.h"
+#include "metrics.h"
+#include "segment/writer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[64], app_dir[96];
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/dev/shm/tidegate-library-XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(app_dir, sizeof(app_dir), "%s/app", dir);
+	return mkdir(app_dir, 0700);
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	return system(command);
+}
+
+static struct tidegate_options options(void)
+{
+	return (struct tidegate_options){.size = sizeof(struct tidegate_options),
+					 .runtime_dir = dir};
+}
+
+static struct tidegate *open_one(void)
+{
+	struct tidegate_options o = options();
+	struct tidegate *t;
+
+	assert_int_equal(tidegate_open(&o, &t), 0);
+	return t;
+}
+
+static unsigned int segments(void)
+{
+	char command[160], line[32] = "";
+	FILE *f;
+
+	snprintf(command, sizeof(command), "ls -A %s | wc -l", app_dir);
+	f = popen(command, "r");
+	assert_non_null(fgets(line, sizeof(line), f));
+	pclose(f);
+	return (unsigned int)atoi(line);
+}
+
+static void test_options_are_checked(void **state)
+{
+	struct tidegate_options o = options();
+	struct tidegate *t;
+
+	(void)state;
+	o.series = 3;
+	assert_int_equal(tidegate_open(&o, &t), -EINVAL);
+	assert_non_null(strstr(tidegate_error(), "3 series"));
+	o = options();
+	o.runtime_dir = "relative";
+	assert_int_equal(tidegate_open(&o, &t), -EINVAL);
+	o = options();
+	o.histograms = 5000;
+	assert_int_equal(tidegate_open(&o, &t), -EINVAL);
+	o = options();
+	o.gateway = "0123456789012345678901234567890123456789012345678901234567890123456789";
+	assert_int_equal(tidegate_open(&o, &t), -EINVAL);
+}
+
+static void test_names_are_checked(void **state)
+{
+	static const char *const many[9] = {"a", "b", "c", "d", "e", "f", "g", "h", "i"};
+	static const char *const twice[2] = {"a", "a"}, *const own[1] = {"__name"};
+	struct tidegate *t = open_one();
+	struct tidegate_metric *m, *same;
+
+	(void)state;
+	assert_int_equal(tidegate_counter(t, "9lives_total", "", NULL, 0, &m), -EINVAL);
+	assert_int_equal(tidegate_counter(t, "", "", NULL, 0, &m), -EINVAL);
+	assert_int_equal(tidegate_counter(t, "orders", "", NULL, 0, &m), -EINVAL);
+	assert_non_null(strstr(tidegate_error(), "_total"));
+	assert_int_equal(tidegate_histogram(t, "wait_ms", "", NULL, 0, &m), -EINVAL);
+	assert_int_equal(tidegate_counter(t, "a_total", "", many, 9, &m), -E2BIG);
+	assert_int_equal(tidegate_counter(t, "a_total", "", twice, 2, &m), -EINVAL);
+	assert_int_equal(tidegate_counter(t, "a_total", "", own, 1, &m), -EINVAL);
+	assert_int_equal(tidegate_counter(t, "a_total", "", many, 2, &m), 0);
+	assert_int_equal(tidegate_counter(t, "a_total", "", many, 2, &same), 0);
+	assert_ptr_equal(m, same);
+	assert_int_equal(tidegate_counter(t, "a_total", "", many, 1, &same), -EEXIST);
+	assert_int_equal(tidegate_gauge(t, "a_total", "", TIDEGATE_SUM, many, 2, &same), -EEXIST);
+	tidegate_close(t);
+}
+
+static void test_cell_is_the_agents(void **state)
+{
+	const uint64_t *thresholds = histogram_thresholds();
+
+	(void)state;
+	for (unsigned int i = 0; i < HIST_THRESHOLDS; i++) {
+		assert_int_equal(tidegate_cell(thresholds[i]), i);
+		assert_int_equal(tidegate_cell(thresholds[i] + 1), i + 1);
+	}
+	assert_int_equal(tidegate_cell(UINT64_MAX), TIDEGATE_HIST_CELLS - 1);
+}
+
+static void test_seconds(void **state)
+{
+	struct tidegate *t = open_one();
+	struct tidegate_metric *m;
+	uint64_t *cells, sum = 0;
+
+	(void)state;
+	assert_int_equal(tidegate_histogram(t, "wait_seconds", "", NULL, 0, &m), 0);
+	assert_int_equal(tidegate_with(m, NULL, &cells), 0);
+	tidegate_observe(cells, 0.005);
+	assert_int_equal(cells[tidegate_cell(5000000)], 1);
+	tidegate_observe(cells, -1);
+	tidegate_observe(cells, NAN);
+	assert_int_equal(cells[0], 2);
+	tidegate_observe(cells, INFINITY);
+	assert_int_equal(cells[TIDEGATE_HIST_CELLS - 1], 1);
+	for (unsigned int i = 0; i < TIDEGATE_HIST_CELLS; i++)
+		sum += cells[i];
+	assert_int_equal(sum, 4);
+	tidegate_close(t);
+}
+
+static void test_child_counts_for_itself(void **state)
+{
+	struct tidegate *t = open_one();
+	struct tidegate_metric *m;
+	uint64_t *cell;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(tidegate_counter(t, "a_total", "", NULL, 0, &m), 0);
+	assert_int_equal(tidegate_with(m, NULL, &cell), 0);
+	tidegate_add(cell, 5);
+	assert_int_equal(segments(), 1);
+	pid = fork();
+	if (pid == 0) {
+		uint64_t *again;
+		bool is_fine = *cell == 0;
+
+		tidegate_add(cell, 3);
+		is_fine &= tidegate_with(m, NULL, &again) == 0 && again == cell && *cell == 3;
+		is_fine &= tidegate_heartbeat(t) == 0 && segments() == 2;
+		_exit(is_fine ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(*cell, 5);
+	assert_int_equal(tidegate_heartbeat(t), 0);
+	tidegate_close(t);
+}
+
+static void test_directory_comes_later(void **state)
+{
+	struct tidegate_metric *m;
+	struct tidegate *t;
+	uint64_t *cell;
+
+	(void)state;
+	assert_int_equal(rmdir(app_dir), 0);
+	t = open_one();
+	assert_non_null(strstr(tidegate_error(), app_dir));
+	assert_int_equal(tidegate_counter(t, "a_total", "", NULL, 0, &m), 0);
+	assert_int_equal(tidegate_with(m, NULL, &cell), 0);
+	tidegate_add(cell, 5);
+	assert_int_equal(tidegate_heartbeat(t), -ENOENT);
+	assert_int_equal(mkdir(app_dir, 0700), 0);
+	assert_int_equal(tidegate_heartbeat(t), 0);
+	assert_int_equal(*cell, 5);
+	assert_int_equal(segments(), 1);
+	tidegate_inc(cell);
+	/* And goes again, with all that it held. */
+	teardown(NULL);
+	assert_int_equal(tidegate_heartbeat(t), -ENOENT);
+	assert_int_equal(mkdir(dir, 0700) | mkdir(app_dir, 0700), 0);
+	assert_int_equal(tidegate_heartbeat(t), 0);
+	assert_int_equal(*cell, 6);
+	assert_int_equal(segments(), 1);
+	tidegate_close(t);
+}
+
+static void test_no_room_counts_somewhere(void **state)
+{
+	static const char *const label[1] = {"route"};
+	struct tidegate_options o = options();
+	struct tidegate_metric *m, *h;
+	uint64_t *cell = NULL, *overflow = NULL, *bound[16];
+	struct tidegate *t;
+	char value[16];
+	const char *values[1] = {value};
+	unsigned int n = 0;
+
+	(void)state;
+	o.series = 16;
+	o.histograms = 1;
+	assert_int_equal(tidegate_open(&o, &t), 0);
+	assert_int_equal(tidegate_counter(t, "a_total", "", label, 1, &m), 0);
+	assert_int_equal(tidegate_histogram(t, "a_seconds", "", NULL, 0, &h), 0);
+	for (unsigned int i = 0; i < 100; i++) {
+		snprintf(value, sizeof(value), "%u", i);
+		if (tidegate_with(m, values, &cell) == 0) {
+			bound[n++] = cell;
+			continue;
+		}
+		assert_true(!overflow || overflow == cell);
+		overflow = cell;
+		tidegate_inc(cell);
+	}
+	assert_int_equal(n, 15);
+	assert_int_equal(*overflow, 85);
+	for (unsigned int i = 0; i < n; i++)
+		assert_ptr_not_equal(bound[i], overflow);
+	/* Nothing is left for this one: it counts nowhere, and may be written to. */
+	assert_int_equal(tidegate_with(h, NULL, &cell), -ENOSPC);
+	tidegate_observe(cell, 1);
+	assert_int_equal(*overflow, 85);
+	tidegate_close(t);
+}
+
+static void test_draining_is_read(void **state)
+{
+	char path[96];
+	const struct segment_options so = {.path = path,
+					   .kind = SEGMENT_HOST,
+					   .group = (gid_t)-1,
+					   .series = 8,
+					   .heap_bytes = 4096};
+	struct segment_gateway *g;
+	struct segment_writer *w;
+	struct tidegate *t = open_one();
+	uint64_t now = clock_mono_ns();
+	bool is_continued;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/host.seg", dir);
+	assert_false(tidegate_draining(t));
+	assert_int_equal(segment_writer_open(&so, &w, &is_continued, NULL), 0);
+	segment_writer_tick_begin(w);
+	segment_writer_tick_end(w, now, now, NS_PER_S);
+	g = segment_writer_gateway_at(w, (unsigned int)segment_writer_gateway(w, "nginx", "h/1"));
+	g->state = SEGMENT_GATEWAY_LIVE;
+	g->master_pid = (uint32_t)getpid();
+	g->draining = 1;
+	for (unsigned int i = 0; i < 300 && !tidegate_draining(t); i++)
+		usleep(10000); /* it looks for the file once a second */
+	assert_true(tidegate_draining(t));
+	g->draining = 0;
+	assert_false(tidegate_draining(t));
+	g->draining = 1;
+	segment_writer_header(w)->heartbeat_ns = now - 20 * NS_PER_S;
+	assert_false(tidegate_draining(t)); /* nobody is there to end it */
+	segment_writer_close(w);
+	tidegate_close(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_options_are_checked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_are_checked, setup, teardown),
+		cmocka_unit_test(test_cell_is_the_agents),
+		cmocka_unit_test_setup_teardown(test_seconds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_child_counts_for_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directory_comes_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_room_counts_somewhere, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_draining_is_read, setup, teardown),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
