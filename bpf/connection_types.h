@@ -12,8 +12,9 @@ enum stream_state {
 	STREAM_CHUNK_SIZE,
 	STREAM_CHUNK_DATA, /* skip bytes, then the next chunk */
 	STREAM_TRAILER,
+	STREAM_HTTP2, /* frames (http2.bpf.h); skip bytes of one are of no interest */
 	STREAM_UNTIL_CLOSE,
-	STREAM_OFF, /* not HTTP/1, or no longer */
+	STREAM_OFF, /* not HTTP, or no longer */
 };
 
 struct stream {
@@ -22,7 +23,8 @@ struct stream {
 	u8 carry_len;
 	u8 is_chunked;
 	u8 has_length;
-	u8 reserved[3];
+	u8 is_h2c; /* this 101 turns the connection into HTTP/2 */
+	u8 reserved[2];
 	u64 skip;
 	u64 length;
 	u8 carry[CARRY_BYTES];
@@ -35,17 +37,18 @@ struct stream {
 #define CONNECTION_UPSTREAM     4u /* made by connect(): requests are written, responses read */
 #define CONNECTION_TLS          8u /* its plain bytes come from the TLS library */
 #define CONNECTION_HTTP2        16u
+#define CONNECTION_CLIENT_GONE  (CONNECTION_CLIENT_LEFT | CONNECTION_CLIENT_RESET)
 #define CONNECTION_FAILED       256u /* of an upstream: counted, nothing more is expected */
 
 #define PENDING_HEALTH 0x80u
 
 struct connection {
 	u32 flags;
-	u32 started;  /* requests, by the reader */
-	u32 ended;    /* by the writer */
-	u32 code;     /* of the response under way */
-	u32 upstream; /* with CONNECTION_UPSTREAM: its record */
-	u32 reserved;
+	u32 started;     /* requests, by the reader */
+	u32 ended;       /* by the writer */
+	u32 code;        /* of the response under way */
+	u32 upstream;    /* with CONNECTION_UPSTREAM: its record */
+	u32 http2;       /* with CONNECTION_HTTP2: its number in http2_connections */
 	u64 connect_ns;  /* since when connect() is under way; 0: it is not */
 	u64 first_ns;    /* first byte of the request line being read */
 	u64 response_ns; /* first byte of the response being written */

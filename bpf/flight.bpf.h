@@ -45,24 +45,14 @@ static __always_inline void request_start(struct slot *s, struct connection *c, 
 	integral_add(&s->in_flight, -start, 1);
 }
 
-/* The write that completed the framing, or the close that ends a body without one. */
-GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
+/* An answered request into the cells. False: there is no such code. */
+static __always_inline bool request_count(struct slot *s, u32 method, u32 code, u64 start,
+					  u64 first, u64 now)
 {
-	u32 i, method, code, class;
-	u64 start, cell;
+	u32 class;
+	u64 cell;
 
-	if (!s || !c)
-		return 0;
-	i = c->ended & (PIPELINE - 1);
-	method = c->method[i];
-	start = c->start_ns[i];
-	code = c->code - 100;
-	if (c->flags & CONNECTION_UPSTREAM) {
-		c->ended++;
-		return upstream_complete(s, c, now - start, now);
-	}
-	head_end(s, c, c->ended, c->code, now);
-	c->ended++;
+	code -= 100;
 	if (code >= HTTP_CODES)
 		return 0;
 	class = code / 100;
@@ -75,8 +65,8 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	if (code == 504 - 100)
 		upstream_verdict(s, now);
 	/* Most answers are one write. */
-	if (c->response_ns != now)
-		cell = histogram_cell(c->response_ns - start);
+	if (first != now)
+		cell = histogram_cell(first - start);
 	s->cells.first_byte_ns[class][cell]++;
 	s->cells.requests_completed++;
 	if (method & PENDING_HEALTH)
@@ -84,7 +74,25 @@ GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
 	method &= PENDING_HEALTH - 1;
 	if (method < HTTP_METHODS)
 		s->cells.requests[method][code]++;
-	integral_add(&s->in_flight, now, (u64)-1);
+	return 1;
+}
+
+/* The write that completed the framing, or the close that ends a body without one. */
+GLOBAL int request_complete(struct slot *s, struct connection *c, u64 now)
+{
+	u32 i;
+
+	if (!s || !c)
+		return 0;
+	i = c->ended & (PIPELINE - 1);
+	if (c->flags & CONNECTION_UPSTREAM) {
+		c->ended++;
+		return upstream_complete(s, c, now - c->start_ns[i], now);
+	}
+	head_end(s, c, c->ended, c->code, now);
+	c->ended++;
+	if (request_count(s, c->method[i], c->code, c->start_ns[i], c->response_ns, now))
+		integral_add(&s->in_flight, now, (u64)-1);
 	return 0;
 }
 
@@ -94,7 +102,7 @@ GLOBAL int requests_end(struct slot *s, struct connection *c, u64 now)
 {
 	u32 n;
 
-	if (!s || !c)
+	if (!s || !c || c->flags & CONNECTION_HTTP2)
 		return 0;
 	n = requests_pending(c);
 #pragma clang loop unroll(full)

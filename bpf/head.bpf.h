@@ -21,6 +21,7 @@ static __always_inline u32 head_find(struct slot *s, const u32 side)
 	u32 letter;
 
 	sc->second_line = sc->length_at = sc->agent_at = sc->is_chunked = sc->trace_at = 0;
+	sc->is_h2c = 0;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < HEAD_STEPS; i++) {
 		found = newlines(window_word(sc, p));
@@ -70,6 +71,9 @@ static __always_inline u32 head_find(struct slot *s, const u32 side)
 			name = window_word(sc, p + 8) | LOWER;
 			if ((name & FIRST_BYTES(4)) == WORD('e', 'n', 't', ':', 0, 0, 0, 0))
 				sc->trace_at = p + 12;
+		} else if (side == SIDE_RESPONSE &&
+			   name == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
+			sc->is_h2c = is_h2c(window_word(sc, p + 8));
 		}
 	}
 	return 0;
@@ -83,6 +87,7 @@ static __always_inline void head_framing(struct slot *s, struct stream *st)
 		st->has_length = 1;
 	}
 	st->is_chunked = s->scan.is_chunked;
+	st->is_h2c = s->scan.is_h2c;
 }
 
 /* The first bytes of a call at the beginning of a message. False: nothing can be done here. */

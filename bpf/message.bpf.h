@@ -6,6 +6,7 @@
 #pragma once
 
 #include "flight.bpf.h"
+#include "streams.bpf.h"
 #include "window.bpf.h"
 
 /* Nothing on this connection is followed any more. */
@@ -67,9 +68,17 @@ static __always_inline bool status_line(struct slot *s, struct connection *c, u3
 	return 1;
 }
 
+/* The first line of what HTTP/2 begins with. */
+static __always_inline bool is_preface(const struct scan *sc, u32 at, u32 n)
+{
+	return n == 14 && window_word(sc, at) == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
+	       window_word(sc, at + 6) == WORD('H', 'T', 'T', 'P', '/', '2', '.', '0');
+}
+
 static __always_inline void message_reset(struct stream *st)
 {
 	st->is_chunked = 0;
+	st->is_h2c = 0;
 	st->has_length = 0;
 	st->length = 0;
 	st->skip = 0;
@@ -81,6 +90,12 @@ static __always_inline void message_done(struct slot *s, struct connection *c, c
 	if (side == SIDE_RESPONSE)
 		request_complete(s, c, s->scan.now_ns);
 	message_reset(&c->streams[side]);
+}
+
+/* The value of Upgrade, with the space before it. */
+static __always_inline bool is_h2c(u64 word)
+{
+	return (word & FIRST_BYTES(4)) == WORD(' ', 'h', '2', 'c', 0, 0, 0, 0);
 }
 
 /* A header line; only names whose first eight letters matter are looked at further. */
@@ -105,6 +120,8 @@ static __always_inline void header_line(struct slot *s, struct connection *c, co
 		    (window_word(sc, at + n - 8) >> 8 | LOWER >> 8) ==
 			    WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0))
 			st->is_chunked = 1;
+	} else if (side == SIDE_RESPONSE && name == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
+		st->is_h2c = n == 12 && is_h2c(window_word(sc, at + 8));
 	} else if (side == SIDE_REQUEST && name == WORD('u', 's', 'e', 'r', '-', 'a', 'g', 'e')) {
 		more = window_word(sc, at + 8) | LOWER;
 		if (n > 11 && (more & FIRST_BYTES(3)) == WORD('n', 't', ':', 0, 0, 0, 0, 0) &&
@@ -145,6 +162,9 @@ static __always_inline void response_head_done(struct slot *s, struct connection
 
 	if (code < 200 && code != 101) {
 		message_reset(st);
+	} else if (code == 101 && st->is_h2c) {
+		if (!http2_upgrade(s, c))
+			connection_off(s, c, s->scan.now_ns);
 	} else if (code == 101 || (method == HTTP_CONNECT && code < 300)) {
 		request_complete(s, c, s->scan.now_ns);
 		connection_off(s, c, s->scan.now_ns);
@@ -186,6 +206,8 @@ static __always_inline bool line_take(struct slot *s, struct connection *c, cons
 			if (!n || request_line(s, c, at, n, is_whole))
 				return 0;
 			c->first_ns = 0;
+			if (is_whole && is_preface(sc, at, n) && http2_begin(s, c))
+				return 1;
 			if (st->state == STREAM_FIRST)
 				connection_off(s, c, sc->now_ns);
 			return 1;

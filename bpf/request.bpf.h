@@ -6,6 +6,7 @@
 #pragma once
 
 #include "head.bpf.h"
+#include "http2.bpf.h"
 
 #define NEG_EPIPE      (-32)
 #define NEG_ECONNRESET (-104)
@@ -39,10 +40,12 @@ static __always_inline void connection_end(struct slot *s, struct connection *c,
 	u32 flags, n;
 
 	s->cells.closes++;
+	if (c->flags & CONNECTION_HTTP2)
+		http2_end(c);
 	if (!requests_pending(c))
 		return;
 	now = bpf_ktime_get_ns();
-	flags = c->flags | socket_flags(fd);
+	flags = (c->flags | socket_flags(fd)) & CONNECTION_CLIENT_GONE;
 	if (c->streams[SIDE_RESPONSE].state == STREAM_UNTIL_CLOSE &&
 	    !(flags & CONNECTION_CLIENT_RESET))
 		request_complete(s, c, now);
@@ -163,12 +166,18 @@ GLOBAL int bytes_take(struct slot *s, struct connection *c, u32 side)
 {
 	if (!s || !c)
 		return 0;
-	if (side == SIDE_REQUEST) {
-		if (!request_head(s, c))
-			walk_all(s, c, SIDE_REQUEST);
-	} else if (!response_head(s, c)) {
-		walk_all(s, c, SIDE_RESPONSE);
+	BOUND(side, 1);
+	if (c->streams[side].state != STREAM_HTTP2) {
+		if (side == SIDE_REQUEST) {
+			if (!request_head(s, c))
+				walk_all(s, c, SIDE_REQUEST);
+		} else if (!response_head(s, c)) {
+			walk_all(s, c, SIDE_RESPONSE);
+		}
 	}
+	/* Perhaps these bytes began it. */
+	if (c->streams[side].state == STREAM_HTTP2)
+		http2_take(s, c, side);
 	return 0;
 }
 
@@ -200,6 +209,8 @@ static __always_inline int side_take(struct slot *s, struct connection *c, u32 s
 		return 0;
 	}
 	if (class == CLASS_SENDFILE || class == CLASS_SPLICE) {
+		if (st->state == STREAM_HTTP2)
+			return http2_unseen(s, c, st, n) ? bytes_take(s, c, side) : 0;
 		unseen_take(s, c, side, n);
 		return 0;
 	}
@@ -251,7 +262,9 @@ GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 			c->flags |= CONNECTION_CLIENT_RESET;
 		return 0;
 	}
-	if (c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE || !requests_pending(c))
+	if (c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE)
+		return 0;
+	if (!requests_pending(c) && c->streams[SIDE_RESPONSE].state != STREAM_HTTP2)
 		return 0;
 	return side_take(s, c, SIDE_RESPONSE, class, ret);
 }

@@ -112,7 +112,7 @@ struct scan {
 	u32 pos, len; /* in the window */
 	u32 line;     /* where the current line begins */
 	/* found in a whole head (head.bpf.h); 0: not there */
-	u32 second_line, length_at, agent_at, is_chunked, trace_at;
+	u32 second_line, length_at, agent_at, is_chunked, trace_at, is_h2c;
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
 
@@ -216,18 +216,21 @@ struct offsets {
 /* Compared eight bytes at a time under a mask. */
 struct pattern {
 	u64 word[PATTERN_WORDS], mask[PATTERN_WORDS];
-	u32 len, reserved;
+	u32 len;
+	u32 is_exact; /* nothing may follow; else what begins so matches (HTTP/2 only) */
 };
 
 enum lost_reason {
-	LOST_THREADS,     /* no free slot */
-	LOST_CONNECTIONS, /* connection table full */
-	LOST_PARSE,       /* a response that could not be followed */
-	LOST_PIPELINE,    /* more pipelined requests than PIPELINE */
-	LOST_MEMORY,      /* the process's memory could not be read */
-	LOST_BUCKET,      /* thread table bucket full */
-	LOST_NOTES,       /* no room for the path of a pending request */
-	LOST_RECORDS,     /* records beyond 100 a second, or the ring buffer full */
+	LOST_THREADS,        /* no free slot */
+	LOST_CONNECTIONS,    /* connection table full */
+	LOST_PARSE,          /* a response that could not be followed */
+	LOST_PIPELINE,       /* more pipelined requests than PIPELINE */
+	LOST_MEMORY,         /* the process's memory could not be read */
+	LOST_BUCKET,         /* thread table bucket full */
+	LOST_NOTES,          /* no room for the path of a pending request */
+	LOST_RECORDS,        /* records beyond 100 a second, or the ring buffer full */
+	LOST_STREAMS,        /* table of HTTP/2 streams full */
+	LOST_UPSTREAM_HTTP2, /* a connection to an upstream that speaks HTTP/2: not followed */
 	LOST_REASONS
 };
 

@@ -138,7 +138,7 @@ static __always_inline long walk_step(struct slot *s, struct connection *c, cons
 	u64 found;
 	bool is_headers;
 
-	if (st->state >= STREAM_UNTIL_CLOSE)
+	if (st->state >= STREAM_HTTP2)
 		return 1;
 	if (st->skip)
 		return skip_step(s, c, side);

@@ -39,6 +39,8 @@ int cells_map_control(struct probe_set *set)
 	if (!set->bss)
 		return -errno;
 	set->control = (struct control *)((char *)set->bss + cells_control_offset());
+	set->http2 = (struct http2_control *)((char *)set->bss +
+					      offsetof(struct tidegate_bpf__bss, http2_control));
 	return 0;
 }
 

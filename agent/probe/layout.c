@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the programs are told: read-only data before they load (histogram table, errors, offsets of
- * kernel fields), and patterns that may change while they run.
+ * What the programs are told before they load, as read-only data: histogram table, errors, offsets of
+ * kernel fields.
  */
 #include "probe/set.h"
 
@@ -113,6 +113,7 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 	const uint16_t *starts = histogram_starts();
 	struct btf *btf = btf__load_vmlinux_btf();
 	struct offsets offsets = {0};
+	uint64_t methods[2][16] = {{0}};
 	struct stat st;
 	int r;
 
@@ -126,6 +127,8 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 		skel->rodata->errno_cells[i] = errnos[i];
 	for (unsigned int i = 0; i < SYSCALL_COUNT; i++)
 		skel->rodata->syscall_ids[numbers[i]] = (uint8_t)(i + 1);
+	patterns_methods(methods);
+	memcpy(&skel->rodata->method_words, methods, sizeof(methods));
 	if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != INIT_PID_NAMESPACE) {
 		skel->rodata->pidns_dev = st.st_dev;
 		skel->rodata->pidns_ino = st.st_ino;
@@ -146,6 +149,8 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 	if (!r)
 		r = bpf_map__set_max_entries(skel->maps.upstream_indices,
 					     options->upstreams ? options->upstreams : 1);
+	if (!r)
+		r = bpf_map__set_max_entries(skel->maps.http2_connections, options->connections);
 	return r;
 }
 
@@ -178,51 +183,4 @@ uint64_t layout_hash(const struct probe_options *options, unsigned int gateways)
 	h = hash_add(h, elf, size);
 	h = hash_add(h, options->tier, strlen(options->tier));
 	return hash_add(h, &sizes, sizeof(sizes));
-}
-
-static void pattern_set(struct pattern *p, const char *text)
-{
-	unsigned char bytes[PATTERN_WORDS * 8] = {0}, mask[PATTERN_WORDS * 8] = {0};
-	size_t len = strlen(text);
-
-	if (len > sizeof(bytes))
-		len = sizeof(bytes);
-	memcpy(bytes, text, len);
-	memset(mask, 0xff, len);
-	memcpy(p->word, bytes, sizeof(bytes));
-	memcpy(p->mask, mask, sizeof(mask));
-	p->len = (uint32_t)len;
-}
-
-void layout_patterns(struct control *control, const struct probe_options *options)
-{
-	const struct config_list *paths = options->health_paths,
-				 *agents = options->health_user_agents;
-	uint64_t seconds[4] = {0};
-	uint32_t n = 0;
-
-	control->path_count = 0;
-	control->agent_count = 0;
-	for (size_t i = 0; paths && i < paths->count && n < PATTERNS; i++) {
-		const char *path = paths->items[i];
-		/* The whole path "/" is followed by a space or a question mark. */
-		unsigned char second = (unsigned char)path[0] ? (unsigned char)path[1] : 0;
-
-		if (path[0] != '/')
-			continue;
-		pattern_set(&control->paths[n++], path);
-		if (second)
-			seconds[second >> 6] |= 1ULL << (second & 63);
-		else
-			seconds[0] |= 1ULL << ' ' | 1ULL << '?';
-	}
-	memcpy(control->path_seconds, seconds, sizeof(seconds));
-	control->path_count = n;
-	n = 0;
-	for (size_t i = 0; agents && i < agents->count && n < PATTERNS; i++)
-		if (agents->items[i][0])
-			pattern_set(&control->agents[n++], agents->items[i]);
-	control->agent_count = n;
-	control->slow_ns = options->slow_request_ns ? options->slow_request_ns : UINT64_MAX;
-	control->sample = options->sample ? options->sample : 1;
 }

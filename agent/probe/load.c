@@ -18,9 +18,11 @@
 #include <unistd.h>
 
 static const char *const lost_names[LOST_REASONS] = {
-	[LOST_THREADS] = "threads",   [LOST_CONNECTIONS] = "connections", [LOST_PARSE] = "parse",
-	[LOST_PIPELINE] = "pipeline", [LOST_MEMORY] = "memory",           [LOST_BUCKET] = "bucket",
-	[LOST_NOTES] = "notes",       [LOST_RECORDS] = "records",
+	[LOST_THREADS] = "threads", [LOST_CONNECTIONS] = "connections",
+	[LOST_PARSE] = "parse",     [LOST_PIPELINE] = "pipeline",
+	[LOST_MEMORY] = "memory",   [LOST_BUCKET] = "bucket",
+	[LOST_NOTES] = "notes",     [LOST_RECORDS] = "records",
+	[LOST_STREAMS] = "streams", [LOST_UPSTREAM_HTTP2] = "upstream_http2",
 };
 
 DEFINE_CLEANUP(struct probe_set *, probe_close)
@@ -54,6 +56,8 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->connections_fd = bpf_map__fd(set->skel->maps.connections);
 	set->upstreams_fd = bpf_map__fd(set->skel->maps.upstreams);
 	set->upstream_indices_fd = bpf_map__fd(set->skel->maps.upstream_indices);
+	set->http2_connections_fd = bpf_map__fd(set->skel->maps.http2_connections);
+	set->http2_streams_fd = bpf_map__fd(set->skel->maps.http2_streams);
 	set->bss_fd = bpf_map__fd(set->skel->maps.bss);
 	set->gc_settings_fd = bpf_map__fd(set->skel->maps.gc_settings);
 	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
@@ -119,6 +123,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->gc_settings_fd = set->gc_calibrations_fd = set->records_fd = -1;
 	set->upstreams = options->upstreams;
 	set->upstreams_fd = set->upstream_indices_fd = -1;
+	set->http2_connections_fd = set->http2_streams_fd = -1;
 	for (unsigned int i = 0; i < REPORTS; i++)
 		ladder_report(set, i, PROBE_UNAVAILABLE, "none", "%s", "");
 	if (!options->pin_dir || !options->pin_dir[0]) {
@@ -153,7 +158,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	r = records_open(set);
 	if (r)
 		return err_set(e, r, "mapping the ring buffer: %s", err_text(r));
-	layout_patterns(set->control, options);
+	patterns_fill(set, options);
 	probe_heartbeat(set, clock_mono_ns());
 	/* The kernel's BTF was parsed; its megabytes are not needed again. */
 	malloc_trim(0);
@@ -180,10 +185,17 @@ struct probe_set *probe_close(struct probe_set *set)
 		}
 	}
 	if (set->is_adopted) {
-		const int fds[] = {
-			set->slots_fd,       set->retired_fd,          set->connections_fd,
-			set->upstreams_fd,   set->upstream_indices_fd, set->bss_fd,
-			set->gc_settings_fd, set->gc_calibrations_fd,  set->records_fd};
+		const int fds[] = {set->slots_fd,
+				   set->retired_fd,
+				   set->connections_fd,
+				   set->upstreams_fd,
+				   set->upstream_indices_fd,
+				   set->bss_fd,
+				   set->gc_settings_fd,
+				   set->gc_calibrations_fd,
+				   set->records_fd,
+				   set->http2_connections_fd,
+				   set->http2_streams_fd};
 
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);

@@ -33,6 +33,8 @@ static const struct {
 	{"map_slots", offsetof(struct probe_set, slots_fd)},
 	{"map_retired", offsetof(struct probe_set, retired_fd)},
 	{"map_connections", offsetof(struct probe_set, connections_fd)},
+	{"map_http2_connections", offsetof(struct probe_set, http2_connections_fd)},
+	{"map_http2_streams", offsetof(struct probe_set, http2_streams_fd)},
 	{"map_control", offsetof(struct probe_set, bss_fd)},
 	{"map_upstreams", offsetof(struct probe_set, upstreams_fd)},
 	{"map_upstream_indices", offsetof(struct probe_set, upstream_indices_fd)},

@@ -120,6 +120,13 @@ static bool connection_is_upstream(struct probe_set *set, const struct connectio
 	return true;
 }
 
+/* The connection last: as long as it is there, its number is known. */
+static void connection_delete(struct probe_set *set, uint64_t key, const struct connection *c)
+{
+	streams_forget(set, c->http2);
+	bpf_map_delete_elem(set->connections_fd, &key);
+}
+
 void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns)
 {
 	struct connection c;
@@ -130,7 +137,8 @@ void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_n
 		uint64_t key = slot->intent.key;
 
 		retire_connection_apply(slot);
-		bpf_map_delete_elem(set->connections_fd, &key);
+		if (bpf_map_lookup_elem(set->connections_fd, &key, &c) == 0)
+			connection_delete(set, key, &c);
 		retire_connection_end(slot);
 	}
 	keys = connection_keys(set, slot->tgid, &count);
@@ -142,7 +150,7 @@ void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_n
 		retire_connection_begin(slot, keys[i], c.started - c.ended, !slot->is_forgotten,
 					now_ns);
 		retire_connection_apply(slot);
-		bpf_map_delete_elem(set->connections_fd, &keys[i]);
+		connection_delete(set, keys[i], &c);
 		retire_connection_end(slot);
 	}
 	free(keys);
@@ -172,7 +180,7 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 				continue;
 			retire_connection_begin(s, keys[k], c.started - c.ended, false, now_ns);
 			retire_connection_apply(s);
-			bpf_map_delete_elem(set->connections_fd, &keys[k]);
+			connection_delete(set, keys[k], &c);
 			retire_connection_end(s);
 		}
 	}

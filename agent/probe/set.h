@@ -7,6 +7,8 @@
 
 #include "probe/probe.h"
 
+#include "http2_types.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
@@ -51,9 +53,11 @@ struct probe_set {
 	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd,
 		records_fd;
 	int upstreams_fd, upstream_indices_fd;
+	int http2_connections_fd, http2_streams_fd;
 	void *bss;
 	size_t bss_bytes;
 	struct control *control;        /* inside bss */
+	struct http2_control *http2;    /* too */
 	struct slot *slots[SLOTS_MOST]; /* mapped when they are first used */
 	bool is_used[SLOTS_MOST];
 	bool is_leaked[SLOTS_MOST];
@@ -91,8 +95,20 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 		unsigned int gateways, bool *ret_has_btf);
 /* Names the pins: everything that must be equal for an adoption. */
 uint64_t layout_hash(const struct probe_options *options, unsigned int gateways);
+
+/* ---- patterns.c: how health checks and methods look on the wire ---- */
+
 /* What may change while programs run. */
-void layout_patterns(struct control *control, const struct probe_options *options);
+void patterns_fill(struct probe_set *set, const struct probe_options *options);
+/* Methods of HTTP/2's literals: [0] plain, [1] in Huffman's code. words must be zero. */
+void patterns_methods(uint64_t words[2][16]);
+
+/* ---- streams.c: what HTTP/2 connections leave ---- */
+
+/* A connection ended without a close; number 0: it was HTTP/1. */
+void streams_forget(struct probe_set *set, uint32_t number);
+/* Removes streams without a connection, if there may be any. */
+void streams_sweep(struct probe_set *set);
 
 /* ---- cells.c: mappings ---- */
 

@@ -277,6 +277,7 @@ void probe_fold(struct probe_set *set, uint64_t now_mono_ns)
 		retire_slot(banks, &set->control->bank_active[g], s, i, NULL);
 		slots_release(set, i);
 	}
+	streams_sweep(set);
 }
 
 static void integral_read(const struct integral *f, uint64_t *ret_s, uint64_t *ret_n)

@@ -1,0 +1,668 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP/2 under each rung of the ladder: frames as literals, in one piece, cut at every byte, and byte
+ * by byte; every count exact. This process is the client, its child the gateway. TAP; as root.
+ * Argument: the only rung to try.
+ */
+#include "probe/huffman.h"
+#include "probe/probe.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "http2_types.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define END_STREAM  0x1
+#define END_HEADERS 0x4
+#define PADDED      0x8
+#define PRIORITY    0x20
+#define WHOLE       (END_STREAM | END_HEADERS)
+
+enum { DATA, HEADERS, PRIORITY_FRAME, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION };
+
+struct bytes {
+	unsigned char *at;
+	size_t n, room;
+};
+
+static unsigned int number, failed, loaded;
+static const char *tier;
+static struct cells cells;
+static struct probe_now now;
+static int listener;
+
+static void is(const char *what, uint64_t got, uint64_t want)
+{
+	number++;
+	if (got == want) {
+		printf("ok %u - %s: %s\n", number, tier, what);
+		return;
+	}
+	failed++;
+	printf("not ok %u - %s: %s\n# got %llu, want %llu\n", number, tier, what,
+	       (unsigned long long)got, (unsigned long long)want);
+}
+
+static void must(bool ok)
+{
+	if (!ok) {
+		perror("http2.t");
+		_exit(99);
+	}
+}
+
+/* ---- bytes ---- */
+
+static void add(struct bytes *b, const void *data, size_t n)
+{
+	if (b->n + n > b->room) {
+		b->room = (b->n + n) * 2;
+		b->at = realloc(b->at, b->room);
+		must(b->at != NULL);
+	}
+	memcpy(b->at + b->n, data, n);
+	b->n += n;
+}
+
+static void add_byte(struct bytes *b, unsigned int v)
+{
+	unsigned char c = (unsigned char)v;
+
+	add(b, &c, 1);
+}
+
+static void text(struct bytes *b, const char *s)
+{
+	add(b, s, strlen(s));
+}
+
+static void header(struct bytes *b, size_t n, unsigned int type, unsigned int flags, uint32_t id)
+{
+	const unsigned char h[9] = {
+		(unsigned char)(n >> 16),  (unsigned char)(n >> 8),  (unsigned char)n,
+		(unsigned char)type,       (unsigned char)flags,     (unsigned char)(id >> 24),
+		(unsigned char)(id >> 16), (unsigned char)(id >> 8), (unsigned char)id,
+	};
+
+	add(b, h, sizeof(h));
+}
+
+/* Takes the payload's bytes. */
+static void frame(struct bytes *b, unsigned int type, unsigned int flags, uint32_t id,
+		  struct bytes *payload)
+{
+	header(b, payload->n, type, flags, id);
+	if (payload->n)
+		add(b, payload->at, payload->n);
+	payload->n = 0;
+}
+
+/* A literal with the name's index in `bits` low bits below `first`. */
+static void literal(struct bytes *b, unsigned int first, const char *value)
+{
+	add_byte(b, first);
+	if (strlen(value) < 127) {
+		add_byte(b, (unsigned int)strlen(value));
+	} else {
+		add_byte(b, 127);
+		add_byte(b, ((unsigned int)strlen(value) - 127) & 0x7f);
+		if (strlen(value) - 127 > 127) {
+			b->at[b->n - 1] |= 0x80;
+			add_byte(b, ((unsigned int)strlen(value) - 127) >> 7);
+		}
+	}
+	text(b, value);
+}
+
+static void huffman(struct bytes *b, unsigned int first, const char *value)
+{
+	uint8_t code[256];
+	size_t bits;
+
+	must(huffman_encode(value, code, sizeof(code), &bits));
+	add_byte(b, first);
+	add_byte(b, 0x80 | (unsigned int)((bits + 7) / 8));
+	add(b, code, (bits + 7) / 8);
+}
+
+/* A field whose name is a string too; goes into the dynamic table. */
+static void field(struct bytes *b, const char *name, const char *value)
+{
+	add_byte(b, 0x40);
+	add_byte(b, (unsigned int)strlen(name));
+	text(b, name);
+	add_byte(b, (unsigned int)strlen(value));
+	text(b, value);
+}
+
+static void many(struct bytes *b, char c, unsigned int n)
+{
+	while (n--)
+		add_byte(b, (unsigned char)c);
+}
+
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+static void get(struct bytes *b, struct bytes *p, uint32_t id, const char *path)
+{
+	add(p, "\x82\x86", 2);
+	literal(p, 0x04, path);
+	frame(b, HEADERS, WHOLE, id, p);
+}
+
+/* What a client sends on one connection: 15 requests. */
+static void client_bytes(struct bytes *b)
+{
+	static const unsigned char zero[8];
+	struct bytes p = {0};
+	char path[160] = "/healthz?";
+
+	text(b, PREFACE);
+	add(&p, "\0\3\0\0\0\144", 6);
+	frame(b, SETTINGS, 0, 0, &p);
+	add(&p, "\x82\x86\x84", 3); /* GET http / */
+	literal(&p, 0x41, "localhost");
+	frame(b, HEADERS, WHOLE, 1, &p);
+	add_byte(&p, 7); /* POST, padded, with a priority, whose body looks like a frame */
+	add(&p, zero, 5);
+	add(&p, "\x83\x84\x86", 3);
+	many(&p, 0, 7);
+	frame(b, HEADERS, END_HEADERS | PADDED | PRIORITY, 3, &p);
+	add_byte(&p, 2);
+	header(&p, 5, HEADERS, WHOLE, 99);
+	many(&p, 0, 2);
+	frame(b, DATA, END_STREAM | PADDED, 3, &p);
+	add(&p, "\x3f\xe1\x1f", 3);    /* size of the table: a number of three bytes */
+	literal(&p, 0x42, "HEAD");     /* into the table: 1 */
+	huffman(&p, 0x44, "/healthz"); /* 2 */
+	field(&p, "x-long", "value of no interest"); /* 3 */
+	frame(b, HEADERS, WHOLE, 5, &p);
+	add(&p, "\xc0\xbf\x86", 3);        /* HEAD /healthz by the table */
+	literal(&p, 0x7a, "kube-probe/1"); /* 4 */
+	frame(b, HEADERS, WHOLE, 7, &p);
+	huffman(&p, 0x02, "DELETE"); /* in three frames, cut inside the method and a number */
+	huffman(&p, 0x04, "/a");
+	add(&p, "\x7f\x00\x01x", 4); /* 5: named by the number 63 + 0 */
+	header(b, 4, HEADERS, END_STREAM, 9);
+	add(b, p.at, 4);
+	header(b, p.n - 7, CONTINUATION, 0, 9);
+	add(b, p.at + 4, p.n - 7);
+	header(b, 0, CONTINUATION, 0, 9);
+	header(b, 3, CONTINUATION, END_HEADERS, 9);
+	add(b, p.at + p.n - 3, 3);
+	p.n = 0;
+	add(&p, "\x82\xbf\x84", 3); /* GET, the agent by the table */
+	frame(b, HEADERS, WHOLE, 11, &p);
+	get(b, &p, 13, "/left");
+	add(&p, zero, 4);
+	frame(b, RST, 0, 13, &p);
+	literal(&p, 0x12, "PURGE");
+	frame(b, HEADERS, WHOLE, 15, &p);
+	get(b, &p, 17, "/never");
+	literal(&p, 0x02, "CONNECT");
+	frame(b, HEADERS, END_HEADERS, 19, &p);
+	add(&p, zero, 8);
+	frame(b, PING, 0, 0, &p);
+	get(b, &p, 21, "/reset");
+	literal(&p, 0x02, "PUT");
+	frame(b, HEADERS, END_HEADERS, 23, &p);
+	field(&p, "x-trailer", "1");
+	frame(b, HEADERS, WHOLE, 23, &p);
+	add(&p, "\x82", 1);
+	huffman(&p, 0x04, "/healthz?x=1");
+	frame(b, HEADERS, WHOLE, 25, &p);
+	get(b, &p, 27, "/healthzz");
+	memset(path + 9, 'y', 140);
+	get(b, &p, 29, path);
+	get(b, &p, 2, "/healthz"); /* no client may open this */
+	add(&p, zero, 4);
+	frame(b, WINDOW, 0, 0, &p);
+	frame(b, 0xfe, 0xff, 0x7fffffff, &p);
+	free(p.at);
+}
+
+/* And what the gateway answers: 12 of them; one was left, one is reset, one never answered. */
+static void server_bytes(struct bytes *b)
+{
+	static const unsigned char zero[8];
+	struct bytes p = {0};
+
+	frame(b, SETTINGS, 0, 0, &p);
+	frame(b, SETTINGS, 1, 0, &p);
+	add_byte(&p, 0x88);
+	frame(b, HEADERS, END_HEADERS, 1, &p);
+	text(&p, "hello");
+	frame(b, DATA, END_STREAM, 1, &p);
+	literal(&p, 0x08, "100");
+	frame(b, HEADERS, END_HEADERS, 3, &p);
+	literal(&p, 0x48, "201"); /* into the table: 1 */
+	field(&p, "x", "y");      /* 2 */
+	frame(b, HEADERS, END_HEADERS, 3, &p);
+	frame(b, DATA, END_STREAM, 3, &p);
+	add(&p, "\0\0\0\2", 4);
+	literal(&p, 0x04, "/pushed");
+	field(&p, "pushed", "1"); /* 3 */
+	frame(b, PUSH, END_HEADERS, 1, &p);
+	add_byte(&p, 0x8b);
+	frame(b, HEADERS, WHOLE, 5, &p);
+	add_byte(&p, 0xc0); /* 201 by the table */
+	frame(b, HEADERS, WHOLE, 7, &p);
+	huffman(&p, 0x48, "503"); /* 4 */
+	frame(b, HEADERS, WHOLE, 9, &p);
+	add_byte(&p, 0xbe);
+	frame(b, HEADERS, END_HEADERS, 11, &p); /* 503 by the table */
+	field(&p, "x-trailer", "2");
+	frame(b, HEADERS, WHOLE, 11, &p); /* 5: trailers */
+	add_byte(&p, 0x88);
+	frame(b, HEADERS, WHOLE, 13, &p); /* the client has left */
+	frame(b, HEADERS, WHOLE, 2, &p);
+	add(&p, "\x3f\xe1\x1f\x8d", 4); /* a size first */
+	frame(b, HEADERS, WHOLE, 15, &p);
+	add_byte(&p, 0x88);
+	frame(b, HEADERS, END_HEADERS, 19, &p); /* a tunnel */
+	text(&p, "bytes of the tunnel");
+	frame(b, DATA, 0, 19, &p);
+	add(&p, zero, 4);
+	frame(b, RST, 0, 21, &p);
+	add_byte(&p, 0x89);
+	frame(b, HEADERS, WHOLE, 23, &p);
+	huffman(&p, 0x18, "301");
+	frame(b, HEADERS, WHOLE, 25, &p);
+	add_byte(&p, 0xbf); /* 503 by the table, after one more */
+	frame(b, HEADERS, WHOLE, 27, &p);
+	literal(&p, 0x08, "599");
+	frame(b, HEADERS, END_HEADERS, 29, &p);
+	add_byte(&p, 20);
+	many(&p, 'x', 320);
+	frame(b, DATA, PADDED | END_STREAM, 29, &p);
+	free(p.at);
+}
+
+/* ---- the two ends ---- */
+
+static int connect_loopback(void)
+{
+	struct sockaddr_in a;
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	must(getsockname(listener, (struct sockaddr *)&a, &n) == 0);
+	must(connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
+	return fd;
+}
+
+static void read_exactly(int fd, size_t n)
+{
+	unsigned char buf[65536];
+
+	while (n) {
+		ssize_t got = read(fd, buf, n < sizeof(buf) ? n : sizeof(buf));
+
+		must(got > 0);
+		n -= (size_t)got;
+	}
+}
+
+static void write_exactly(int fd, const unsigned char *at, size_t n)
+{
+	while (n) {
+		ssize_t put = write(fd, at, n);
+
+		must(put > 0);
+		at += put;
+		n -= (size_t)put;
+	}
+}
+
+/* Reads or writes all of it in two pieces, or (cut 0) byte by byte. */
+static void server_moves(int fd, const struct bytes *b, size_t cut, bool is_read)
+{
+	size_t n = cut < b->n ? cut : b->n;
+
+	for (size_t at = 0; !cut && at < b->n; at++)
+		is_read ? read_exactly(fd, 1) : write_exactly(fd, b->at + at, 1);
+	if (!cut)
+		return;
+	is_read ? read_exactly(fd, n) : write_exactly(fd, b->at, n);
+	if (n < b->n)
+		is_read ? read_exactly(fd, b->n - n) : write_exactly(fd, b->at + n, b->n - n);
+}
+
+struct talk {
+	struct bytes client, server;
+	/* The gateway reads and writes so much of each, then the rest. */
+	size_t client_first, server_first;
+	size_t cuts;     /* one connection for each, from 0 (byte by byte) on; 1: in one piece */
+	size_t sendfile; /* the last so many bytes come from a file */
+};
+
+static struct bytes slice(const struct bytes *b, size_t from, size_t to)
+{
+	return (struct bytes){.at = b->at + from, .n = to - from};
+}
+
+static void serve(const struct talk *t, size_t cut)
+{
+	const struct bytes client[] = {slice(&t->client, 0, t->client_first),
+				       slice(&t->client, t->client_first, t->client.n)},
+			   server[] = {
+				   slice(&t->server, 0, t->server_first),
+				   slice(&t->server, t->server_first, t->server.n - t->sendfile)};
+	int fd = accept(listener, NULL, NULL), file;
+	off_t at = 0;
+
+	must(fd >= 0);
+	for (int i = 0; i < 2; i++) {
+		server_moves(fd, &client[i], cut, true);
+		server_moves(fd, &server[i], cut, false);
+	}
+	if (t->sendfile) {
+		file = fileno(tmpfile());
+		must(ftruncate(file, (off_t)t->sendfile) == 0);
+		must(sendfile(fd, file, &at, t->sendfile) == (ssize_t)t->sendfile);
+		close(file);
+	}
+	close(fd);
+}
+
+static void ask(const struct talk *t)
+{
+	int fd = connect_loopback();
+	unsigned char buf[4096];
+
+	write_exactly(fd, t->client.at, t->client.n);
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+	close(fd);
+}
+
+static size_t first_cut(const struct talk *t)
+{
+	return t->cuts == 1 ? 1 << 30 : 0;
+}
+
+/* Runs it with a child as the gateway. */
+static void run(struct probe_set *set, unsigned int gateway, const struct talk *t)
+{
+	int go[2], done[2];
+	char c = 'g';
+	pid_t pid;
+
+	must(pipe(go) == 0 && pipe(done) == 0);
+	pid = fork();
+	if (!pid) {
+		must(read(go[0], &c, 1) == 1);
+		for (size_t i = 0; i < t->cuts; i++)
+			serve(t, first_cut(t) + i);
+		must(write(done[1], "d", 1) == 1 && read(go[0], &c, 1) >= 0);
+		_exit(0);
+	}
+	probe_watch_thread(set, gateway, (uint32_t)pid, (uint32_t)pid, ROLE_WORKER);
+	must(write(go[1], &c, 1) == 1);
+	for (size_t i = 0; i < t->cuts; i++)
+		ask(t);
+	must(read(done[0], &c, 1) == 1);
+	probe_fold(set, clock_mono_ns());
+	probe_totals(set, gateway, clock_mono_ns(), &cells, &now);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(go[0]);
+	close(go[1]);
+	close(done[0]);
+	close(done[1]);
+	probe_fold(set, clock_mono_ns());
+}
+
+#define REQUESTS(method, code, want) \
+	is(#method " " #code, cells.requests[HTTP_##method][(code)-100], want)
+
+static uint64_t all_requests(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned int m = 0; m < HTTP_METHODS; m++)
+		for (unsigned int i = 0; i < HTTP_CODES; i++)
+			n += cells.requests[m][i];
+	return n;
+}
+
+static void check_lost(struct probe_set *set)
+{
+	for (const struct probe_lost *l = probe_lost(set); l->reason; l++)
+		is(l->reason, l->count, 0);
+}
+
+static void test_cuts(struct probe_set *set)
+{
+	struct talk t = {.cuts = 0};
+	uint64_t n, durations = 0;
+
+	client_bytes(&t.client);
+	server_bytes(&t.server);
+	n = t.cuts = t.client.n > t.server.n ? t.client.n : t.server.n;
+	run(set, 0, &t);
+	is("accepted", cells.accepts, n);
+	REQUESTS(GET, 200, n);
+	REQUESTS(POST, 201, n);
+	REQUESTS(HEAD, 304, n);
+	REQUESTS(HEAD, 201, n);
+	REQUESTS(DELETE, 503, n);
+	REQUESTS(GET, 503, 2 * n);
+	REQUESTS(OTHER, 404, n);
+	REQUESTS(CONNECT, 200, n);
+	REQUESTS(PUT, 204, n);
+	REQUESTS(GET, 301, n);
+	REQUESTS(GET, 599, n);
+	is("all", all_requests(), 12 * n);
+	is("completed", cells.requests_completed, 12 * n);
+	is("started", cells.requests_started, 15 * n);
+	is("aborted", cells.requests_aborted, n);
+	is("lost", cells.requests_lost, 2 * n);
+	is("health checks", cells.requests_health, 5 * n);
+	is("in flight", now.in_flight, 0);
+	is("open", now.connections_open, 0);
+	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
+		durations += histogram_count(cells.request_ns[k]);
+	is("durations", durations, 12 * n);
+	check_lost(set);
+	free(t.client.at);
+	free(t.server.at);
+}
+
+/* Upgrade: h2c, then stream 1 is that request, and 3 one more. */
+static void test_upgrade(struct probe_set *set)
+{
+	struct talk t = {.cuts = 211};
+	struct bytes p = {0};
+
+	text(&t.client, "PUT /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+			"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n");
+	t.client_first = t.client.n;
+	text(&t.client, PREFACE);
+	frame(&t.client, SETTINGS, 0, 0, &p);
+	get(&t.client, &p, 3, "/b");
+	text(&t.server, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+			"Upgrade: h2c\r\n\r\n");
+	frame(&t.server, SETTINGS, 0, 0, &p);
+	t.server_first = t.server.n;
+	literal(&p, 0x08, "202");
+	frame(&t.server, HEADERS, WHOLE, 1, &p);
+	add_byte(&p, 0x8d);
+	frame(&t.server, HEADERS, WHOLE, 3, &p);
+	run(set, 1, &t);
+	REQUESTS(PUT, 202, 211);
+	REQUESTS(GET, 404, 211);
+	is("upgraded", all_requests(), 2 * 211);
+	is("in flight", now.in_flight, 0);
+	is("lost", cells.requests_lost, 0);
+	check_lost(set);
+	free(t.client.at);
+	free(t.server.at);
+	free(p.at);
+}
+
+/* GOAWAY: what comes after it is not the gateway's; and a body that comes from a file. */
+static void test_goaway(struct probe_set *set)
+{
+	static const unsigned char last[8] = {0, 0, 0, 1};
+	struct talk t = {.cuts = 1, .sendfile = 5003};
+	struct bytes p = {0};
+
+	text(&t.client, PREFACE);
+	get(&t.client, &p, 1, "/a");
+	t.client_first = t.client.n;
+	get(&t.client, &p, 3, "/late");
+	frame(&t.server, SETTINGS, 0, 0, &p);
+	add(&p, last, 8);
+	frame(&t.server, GOAWAY, 0, 0, &p);
+	t.server_first = t.server.n;
+	add_byte(&p, 0x88);
+	frame(&t.server, HEADERS, END_HEADERS, 1, &p);
+	header(&t.server, t.sendfile, DATA, END_STREAM, 1);
+	many(&t.server, 0, (unsigned int)t.sendfile);
+	run(set, 2, &t);
+	REQUESTS(GET, 200, 1);
+	is("started", cells.requests_started, 1);
+	is("lost", cells.requests_lost, 0);
+	check_lost(set);
+	free(t.client.at);
+	free(t.server.at);
+	free(p.at);
+}
+
+/* More streams than are remembered are refused and said; all are forgotten with their connection,
+ * which the second run would notice. */
+static void test_full(struct probe_set *set)
+{
+	struct talk t = {.cuts = 1};
+	struct bytes p = {0};
+	uint64_t streams = 0;
+
+	text(&t.client, PREFACE);
+	for (uint32_t i = 0; i < HTTP2_STREAMS + 7; i++)
+		get(&t.client, &p, 2 * i + 1, "/");
+	frame(&t.server, SETTINGS, 0, 0, &p);
+	for (int i = 0; i < 2; i++)
+		run(set, 3, &t);
+	is("started", cells.requests_started, 2 * HTTP2_STREAMS);
+	is("lost by the gateway", cells.requests_lost, 2 * HTTP2_STREAMS);
+	is("in flight", now.in_flight, 0);
+	for (const struct probe_lost *l = probe_lost(set); l->reason; l++)
+		if (str_equal(l->reason, "streams"))
+			streams = l->count;
+	is("streams that were too many", streams, 2 * 7);
+	free(t.client.at);
+	free(t.server.at);
+	free(p.at);
+}
+
+/* Requests of a gateway that dies are lost, and forgotten by whoever folds it. */
+static void test_killed(struct probe_set *set)
+{
+	struct bytes b = {0}, p = {0};
+	int pipes[2], fd;
+	char c;
+	pid_t pid;
+
+	text(&b, PREFACE);
+	for (uint32_t id = 1; id <= 13; id += 2)
+		get(&b, &p, id, "/");
+	must(pipe(pipes) == 0);
+	pid = fork();
+	if (!pid) {
+		fd = accept(listener, NULL, NULL);
+		read_exactly(fd, b.n);
+		must(write(pipes[1], "d", 1) == 1);
+		pause();
+	}
+	probe_watch_thread(set, 1, (uint32_t)pid, (uint32_t)pid, ROLE_WORKER);
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	is("lost before", cells.requests_lost, 0);
+	fd = connect_loopback();
+	write_exactly(fd, b.at, b.n);
+	must(read(pipes[0], &c, 1) == 1);
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	is("in flight", now.in_flight, 7);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	for (int i = 0; i < 3; i++)
+		probe_fold(set, clock_mono_ns());
+	probe_totals(set, 1, clock_mono_ns(), &cells, &now);
+	is("lost with the gateway", cells.requests_lost, 7);
+	is("in flight after", now.in_flight, 0);
+	is("open after", now.connections_open, 0);
+	close(fd);
+	close(pipes[0]);
+	close(pipes[1]);
+	free(b.at);
+	free(p.at);
+}
+
+static void test_tier(void)
+{
+	char path[] = "/healthz", agent[] = "kube-probe", *paths[] = {path}, *agents[] = {agent};
+	const struct config_list health = {paths, 1}, probes = {agents, 1};
+	const struct probe_options options = {
+		.tier = tier,
+		.threads = 32,
+		.connections = 64,
+		.sample = 1,
+		.gateways = 4,
+		.health_paths = &health,
+		.health_user_agents = &probes,
+		.slow_request_ns = NS_PER_S,
+	};
+	struct probe_set *set = NULL;
+	struct err e = {.text = ""};
+
+	if (probe_open(&options, 0, &set, &e)) {
+		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+		return;
+	}
+	loaded++;
+	test_cuts(set);
+	test_upgrade(set);
+	test_goaway(set);
+	test_killed(set);
+	test_full(set);
+	probe_close(set);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
+	setvbuf(stdout, NULL, _IONBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (unshare(CLONE_NEWNS) == 0 &&
+	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	    access("/sys/kernel/tracing/events", F_OK) < 0 &&
+	    mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL) < 0)
+		perror("# tracefs");
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	must(bind(listener, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(listener, 16) == 0);
+	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
+		tier = tiers[i];
+		if (argc <= 1 || str_equal(argv[1], tier))
+			test_tier();
+	}
+	tier = "all";
+	is("some rung loads", loaded > 0, argc <= 1 || loaded > 0);
+	printf("1..%u\n", number);
+	return failed ? 1 : 0;
+}
