@@ -74,8 +74,11 @@ static __always_inline void call_exit(struct slot *s, u32 id, u32 class, s64 ret
 		now = bpf_ktime_get_ns();
 	if (since) {
 		s->enter_ns = 0;
-		if (s->enter_id == id + 1 && id < SYSCALL_COUNT)
+		if (s->enter_id == id + 1 && id < SYSCALL_COUNT) {
 			histogram_add(s->cells.syscall_ns[id], now - since);
+			if (now - since >= LONG_CALL_NS)
+				s->cells.syscall_long_ns[id] += now - since;
+		}
 	}
 	switch (class) {
 	case CLASS_LOOP:

@@ -35,6 +35,9 @@ typedef int64_t s64;
 #define GATEWAYS    64u
 #define SLOTS_MOST  4096u /* also the size of the free ring */
 
+/* A call that takes as long blocks: its time is summed exactly, not only by histogram cell. */
+#define LONG_CALL_NS 10000000ULL
+
 #define HEARTBEAT_LIMIT_NS 30000000000ULL
 
 enum http_method {
@@ -79,6 +82,7 @@ struct cells {
 	u64 requests_lost, requests_aborted;
 	u64 accepts, closes; /* of downstream connections */
 	u64 gc_cycles;
+	u64 syscall_long_ns[SYSCALL_COUNT]; /* exact sum of those timed that took LONG_CALL_NS */
 	/* of steps; those left at a single-stepped instruction; exact sums of gc_ns but GC_TURN */
 	u64 gc_steps, gc_stepped, gc_sum_ns[GC_PHASES];
 	u64 stall_ns[TYPES_HIST_CELLS];

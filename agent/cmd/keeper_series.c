@@ -61,7 +61,7 @@ struct keeper_series {
 	series_ref gauges[GAUGE_ROWS], counters[COUNTER_ROWS];
 	series_ref requests[HTTP_METHODS][HTTP_CODES];
 	series_ref request_ns[HTTP_CLASSES], first_byte_ns[HTTP_CLASSES];
-	series_ref syscalls[SYSCALL_COUNT], syscall_ns[SYSCALL_COUNT];
+	series_ref syscalls[SYSCALL_COUNT], syscall_ns[SYSCALL_COUNT], syscall_long[SYSCALL_COUNT];
 	series_ref errors[SYSCALL_COUNT][ERRNOS];
 	series_ref stall, gc_ns[GC_PHASES], gc_cycles, gc_seconds, gc_observed, gc_heap;
 };
@@ -194,6 +194,8 @@ static void write_syscalls(struct keeper_series *s, const struct cells *c)
 			    c->syscalls[i]);
 		put_histogram(s, &s->syscall_ns[i], METRIC_ID_SYSCALL_DURATION, "syscall", name,
 			      NULL, NULL, c->syscall_ns[i]);
+		put_counter(s, &s->syscall_long[i], METRIC_ID_SYSCALL_LONG, "syscall", name, NULL,
+			    NULL, c->syscall_long_ns[i]);
 		for (unsigned int k = 0; k < ERRNOS; k++)
 			put_counter(s, &s->errors[i][k], METRIC_ID_SYSCALL_ERRORS, "syscall", name,
 				    "errno", errno_names[k], c->syscall_errors[i][k]);

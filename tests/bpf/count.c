@@ -163,6 +163,48 @@ static void test_calls(struct probe_set *set)
 	is("no worker", now.threads, 0);
 }
 
+/* One round of the workload: what the reads took by its own clock, and by the probes. */
+static double blocked_ratio(struct probe_set *set, struct child *c, uint64_t long_before)
+{
+	uint64_t sum = 0;
+
+	go(c);
+	if (read(c->from, &sum, sizeof(sum)) != sizeof(sum))
+		sum = 0;
+	settle(c->pid);
+	probe_totals(set, 0, clock_mono_ns(), &cells, &now);
+	printf("# %s: blocking reads took %llu ns, by the probes %llu\n", tier,
+	       (unsigned long long)sum,
+	       (unsigned long long)(cells.syscall_long_ns[SYSCALL_readv] - long_before));
+	return sum ? (double)(cells.syscall_long_ns[SYSCALL_readv] - long_before) / (double)sum : 0;
+}
+
+/* Each of the two clocks may be read late on a busy machine, so one good round of five will do. */
+static void test_blocking(struct probe_set *set)
+{
+	struct child c = start("blocking");
+	uint64_t before, timed;
+	bool is_near = false;
+
+	settle(c.pid);
+	is("watch blocking",
+	   (uint64_t)probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER), 0);
+	for (unsigned int i = 0; i < 5 && !is_near; i++) {
+		double ratio;
+
+		probe_totals(set, 0, clock_mono_ns(), &cells, &now);
+		before = cells.syscall_long_ns[SYSCALL_readv];
+		timed = histogram_count(cells.syscall_ns[SYSCALL_readv]);
+		ratio = blocked_ratio(set, &c, before);
+		is_near = ratio > 0.99 && ratio < 1.01;
+		is("blocking reads each timed",
+		   histogram_count(cells.syscall_ns[SYSCALL_readv]) - timed, 17 + 17);
+	}
+	is("time of blocking reads within 1 %", is_near, true);
+	stop(&c);
+	probe_fold(set, clock_mono_ns());
+}
+
 static void test_family(struct probe_set *set)
 {
 	struct child c = start("family");
@@ -366,6 +408,7 @@ static void test_tier(void)
 	}
 	loaded++;
 	test_calls(set);
+	test_blocking(set);
 	test_family(set);
 	test_reload(set);
 	test_http(set);

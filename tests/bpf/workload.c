@@ -8,14 +8,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int listener, client, server;
@@ -308,6 +311,37 @@ static void family(void)
 	done();
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* 17 reads that block until a timer fires, after 10 to 26 ms; between them as many short ones. Then it
+ * says how long they took. */
+static void blocking(void)
+{
+	int timer = timerfd_create(CLOCK_MONOTONIC, 0), zero = open("/dev/zero", O_RDONLY);
+	uint64_t sum = 0, begun, expired;
+	const struct iovec iov = {&expired, sizeof(expired)};
+
+	must(timer >= 0 && zero >= 0);
+	for (int i = 0; i < 17; i++) {
+		/* A tick beyond: it fires no earlier, but the call begins later than the timer. */
+		struct itimerspec when = {.it_value.tv_nsec = 10500000 + i * 1000000};
+
+		must(timerfd_settime(timer, 0, &when, NULL) == 0);
+		begun = now_ns();
+		must(readv(timer, &iov, 1) == sizeof(expired));
+		sum += now_ns() - begun;
+		must(readv(zero, &iov, 1) == sizeof(expired));
+	}
+	done();
+	must(write(1, &sum, sizeof(sum)) == sizeof(sum));
+}
+
 int main(int argc, char **argv)
 {
 	char buf[8];
@@ -331,6 +365,11 @@ int main(int argc, char **argv)
 		calls();
 	} else if (!strcmp(argv[1], "family")) {
 		family();
+	} else if (!strcmp(argv[1], "blocking")) {
+		for (;;) {
+			gate();
+			blocking();
+		}
 	} else if (!strcmp(argv[1], "http")) {
 		gate();
 		http();

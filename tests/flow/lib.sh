@@ -148,7 +148,7 @@ gone() { ! kill -0 "$1" 2>/dev/null || [ "$(ps_state "$1")" = Z ]; }
 ps_state() { sed -n 's/^.*) \(.\) .*/\1/p' "/proc/$1/stat" 2>/dev/null; }
 
 # nginx_edit: a sed script for the configuration, for tests that need something else of it.
-# Handlers: /fast /hello /work?us= /sleep?ms= /stall?ms= /garbage?kb= /gccollect /healthz; for benches /bench /turns?n=
+# Handlers: /fast /hello /work?us= /sleep?ms= /stall?ms=&n=&every= /garbage?kb= /gccollect /healthz; for benches /bench /turns?n=
 start_nginx() { # start_nginx [WORKERS]
 	mkdir -p "$world/nginx/logs" "$world/nginx/body"
 	sed -e "s|@PORT@|$gateway_port|" -e "s|@WORKERS@|${1:-2}|" -e "s|@DIR@|$world/nginx|g" \
