@@ -18,10 +18,17 @@
 static const struct known_gateway {
 	const char *exe, *driver;
 	bool is_go;
+	const char *worker; /* in the titles of workers; NULL: every child is one */
 } known_gateways[] = {
-	{"nginx", "nginx", false},     {"openresty", "nginx", false}, {"kong", "nginx", false},
-	{"haproxy", "haproxy", false}, {"caddy", "caddy", true},      {"traefik", "traefik", true},
-	{"apinto", "apinto", true},
+	{"nginx", "nginx", false, "nginx: worker process"},
+	{"openresty", "nginx", false, "nginx: worker process"},
+	{"kong", "nginx", false, "nginx: worker process"},
+	{"haproxy", "haproxy", false, NULL},
+	{"caddy", "caddy", true, NULL},
+	{"traefik", "traefik", true, NULL},
+	/* "<name>: master", which has worker, admin and helper beside it, and at a restart the next
+	 * master below it */
+	{"apinto", "apinto", true, ": worker"},
 };
 
 #define MATCHERS_MAX  64
@@ -241,21 +248,22 @@ static void on_listener(void *data, int fd, uint64_t inode)
 		f->ports[f->port_count++] = row->port;
 }
 
-/* nginx says in its title what a child is; everybody else's children work. */
-static enum slot_role role_of(const struct gateway_found *f, pid_t pid, bool is_alone)
+/* Some say in their titles what a child is; everybody else's children work. */
+static enum slot_role role_of(const struct gateway_found *f, const struct known_gateway *known,
+			      pid_t pid, bool is_alone)
 {
 	char path[64], title[256];
 
 	if (is_alone)
 		return ROLE_WORKER;
-	if (!str_equal(f->driver, "nginx"))
-		return pid == f->master ? ROLE_MASTER : ROLE_WORKER;
 	if (pid == f->master)
 		return ROLE_MASTER;
+	if (!known || !known->worker)
+		return ROLE_WORKER;
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
 	if (str_read_file(path, title, sizeof(title)) < 0)
 		return ROLE_HELPER;
-	return str_starts(title, "nginx: worker process") ? ROLE_WORKER : ROLE_HELPER;
+	return strstr(title, known->worker) ? ROLE_WORKER : ROLE_HELPER;
 }
 
 static bool has_port(const struct gateway_found *f, uint16_t port)
@@ -311,8 +319,8 @@ static int fill_found(const struct gateways *g, int root, struct gateway_found *
 		/* SO_REUSEPORT listeners are open in workers too; the master has them all. */
 		if (pid == f->master || !f->port_count)
 			sockets_each_fd(pid, on_listener, &scan);
-		f->processes[f->process_count++] =
-			(struct gateway_process){.pid = pid, .role = role_of(f, pid, members == 1)};
+		f->processes[f->process_count++] = (struct gateway_process){
+			.pid = pid, .role = role_of(f, top->known, pid, members == 1)};
 	}
 	sockets_fini(&sockets);
 	matcher = find_matcher(g, f);
