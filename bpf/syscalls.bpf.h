@@ -7,17 +7,20 @@
 
 #include "connect.bpf.h"
 #include "loop.bpf.h"
+#include "notice.bpf.h"
 
 const volatile u8 syscall_classes[32] = {
 #define X(name, number, class, symbol) [SYSCALL_##name + 1] = CLASS_##class,
 	SYSCALL_ROWS(X)
 #undef X
+		[SYSCALL_LISTENS] = CLASS_LISTEN,
 };
 
 /* These are always looked at when they begin; of the others only those that are timed. */
 static __always_inline bool class_begins(u32 class)
 {
-	return class == CLASS_LOOP || class == CLASS_CLOSE || class == CLASS_CONNECT;
+	return class == CLASS_LOOP || class == CLASS_CLOSE || class == CLASS_CONNECT ||
+	       class == CLASS_LISTEN;
 }
 
 /* Not every Nth: loops make the same calls in the same order. */
@@ -143,6 +146,8 @@ int BPF_PROG(enter_tp_btf, struct pt_regs *regs, long nr)
 	s = slot_current();
 	if (s)
 		call_enter(s, id - 1, class, is_timed, (u32)regs->di);
+	else if (class == CLASS_LISTEN)
+		listen_notice();
 	return 0;
 }
 
@@ -180,7 +185,7 @@ int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
 		return 0;
 	s = slot_current();
 	if (!s)
-		return 0;
+		return class == CLASS_LISTEN ? listen_notice() : 0;
 	if (class == CLASS_CLOSE && bpf_probe_read_kernel(&fd, sizeof(fd), &regs->di)) {
 		lost(LOST_MEMORY);
 		return 0;
@@ -225,7 +230,7 @@ int enter_tracepoint(struct trace_event_raw_sys_enter *ctx)
 		return 0;
 	s = slot_current();
 	if (!s)
-		return 0;
+		return id == SYSCALL_LISTENS ? listen_notice() : 0;
 	s->args[0] = ctx->args[0];
 	s->args[1] = ctx->args[1];
 	s->args[2] = ctx->args[2];
@@ -284,3 +289,9 @@ int exit_tracepoint(struct trace_event_raw_sys_exit *ctx)
 	}
 SYSCALL_ROWS(X)
 #undef X
+
+SEC("fentry/__x64_sys_listen")
+int BPF_PROG(fentry_listen)
+{
+	return slot_current() ? 0 : listen_notice();
+}

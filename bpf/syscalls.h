@@ -27,6 +27,10 @@
 	X(epoll_pwait2, 441, LOOP, epoll_pwait2) \
 	X(openat, 257, PLAIN, openat)
 
+/* Not counted, only noticed (notice.bpf.h): its number, and its id + 1. */
+#define SYSCALL_LISTEN_NUMBER 50
+#define SYSCALL_LISTENS       31
+
 #define SYSCALL_NUMBERS 512 /* numbers from here on are not watched */
 
 enum syscall_id {
@@ -38,6 +42,7 @@ enum syscall_id {
 
 enum syscall_class {
 	CLASS_PLAIN,
+	CLASS_LISTEN,
 	CLASS_LOOP,
 	CLASS_ACCEPT,
 	CLASS_CONNECT,

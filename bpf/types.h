@@ -251,6 +251,7 @@ struct control {
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];
 	u64 slow_ns;                   /* a request that takes as long leaves a record */
+	u64 notice_ns;                 /* of the last one */
 	u64 records_since_ns, records; /* in the second that began then */
 	/* free slots: the kernel and the agent take at head by compare-and-swap, the agent adds */
 	u64 ring_head, ring_tail;

@@ -18,7 +18,9 @@
 #define HISTOGRAMS_MOST  1024
 #define HEAP_BYTES       (1u << 20)
 #define SCAN_NS          (2 * NS_PER_S)
-#define INTERVAL_KEPT_NS (3 * NS_PER_S) /* the steward repeats itself every second */
+#define SCAN_LISTEN_MS   50 /* after a process began to listen: its workers come a little later */
+#define SCAN_LISTEN_NS   (500 * NS_PER_MS) /* at least between scans for that reason */
+#define INTERVAL_KEPT_NS (3 * NS_PER_S)    /* the steward repeats itself every second */
 
 void keeper_pin_dir(const struct config *config, char *buf, size_t size)
 {
@@ -199,6 +201,39 @@ static void on_gc_timer(void *data)
 		loop_set_timer(k->gc_timer, again_ns / NS_PER_MS, 0);
 }
 
+static void scan(struct keeper *k, const char *reason)
+{
+	keep_segment(k);
+	k->scan_reason = reason;
+	keeper_scan(k);
+	gap_end(k);
+}
+
+/* Not in the middle of a start, and not all the time. */
+static void on_notice(void *data, int fd, unsigned int events)
+{
+	struct keeper *k = data;
+	uint64_t since = clock_mono_ns() - k->scanned_ns, wait_ms = SCAN_LISTEN_MS;
+
+	(void)fd;
+	(void)events;
+	if (!probe_notices(k->probes))
+		return;
+	if (since < SCAN_LISTEN_NS && wait_ms < (SCAN_LISTEN_NS - since) / NS_PER_MS)
+		wait_ms = (SCAN_LISTEN_NS - since) / NS_PER_MS;
+	k->is_scan_wanted = true;
+	loop_set_timer(k->scan_timer, wait_ms, 0);
+}
+
+static void on_scan_timer(void *data)
+{
+	struct keeper *k = data;
+
+	if (k->is_scan_wanted)
+		scan(k, "listen");
+	k->is_scan_wanted = false;
+}
+
 static void tick(struct keeper *k)
 {
 	static const char said[] = "{\"type\":\"tick\"}";
@@ -207,11 +242,8 @@ static void tick(struct keeper *k)
 
 	if (k->probes)
 		probe_heartbeat(k->probes, clock_mono_ns());
-	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS) {
-		keep_segment(k);
-		keeper_scan(k);
-		gap_end(k);
-	}
+	if (clock_mono_ns() - k->scanned_ns >= SCAN_NS)
+		scan(k, k->scanned_ns ? "interval" : "start");
 	keeper_systems_read(k->systems, clock_mono_ns());
 	now = clock_mono_ns();
 	if (k->probes)
@@ -479,6 +511,11 @@ int keeper_run(struct daemon_context *ctx)
 		r = loop_add_timer(k->loop, 0, k->interval_ns / NS_PER_MS, on_timer, k, &k->timer);
 	if (r >= 0)
 		r = loop_add_timer(k->loop, 0, 0, on_gc_timer, k, &k->gc_timer);
+	if (r >= 0)
+		r = loop_add_timer(k->loop, 0, 0, on_scan_timer, k, &k->scan_timer);
+	if (r >= 0 && k->probes)
+		r = loop_add_fd(k->loop, probe_notice_fd(k->probes), LOOP_READ, on_notice, k,
+				&watch);
 	if (r < 0) {
 		log_error("keeper", "cannot begin", "why=\"%s\"", e.text[0] ? e.text : err_text(r));
 		keeper_close(k);

@@ -159,9 +159,9 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 		w->is_live = true;
 		log_info("keeper", "gateway found",
 			 "gateway=%s instance=%s master=%d processes=%u "
-			 "ports=%u exe=%s",
+			 "ports=%u exe=%s found_by=%s",
 			 f->name, g->instance, (int)f->master, f->process_count, f->port_count,
-			 f->exe);
+			 f->exe, k->scan_reason);
 	}
 	if (!f->is_remembered)
 		g->worker_uid = worker_uid(f);

@@ -24,7 +24,8 @@ struct watched {
 struct keeper {
 	struct daemon_context *ctx;
 	struct loop *loop;
-	struct loop_watch *timer, *gc_timer;
+	struct loop_watch *timer, *gc_timer, *scan_timer;
+	const char *scan_reason; /* "start", "interval", "listen" */
 	struct segment_writer *segment;
 	struct probe_set *probes;
 	struct gateways *gateways;
@@ -34,7 +35,7 @@ struct keeper {
 	struct watched watched[SEGMENT_GATEWAYS];
 	struct cells cells; /* scratch of a tick */
 	uint64_t scanned_ns, interval_ns, interval_until_ns;
-	bool said_nothing_found, has_syscalls, has_requests, has_loop;
+	bool is_scan_wanted, said_nothing_found, has_syscalls, has_requests, has_loop;
 	int state_series[16], bias_series, sample_series, gap_series;
 	uint64_t gap_from_ns, gap_ns; /* when counting stopped (0: it did not), and for how long */
 	struct log_limit refused_limit, segment_limit;

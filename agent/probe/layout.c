@@ -127,6 +127,7 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 		skel->rodata->errno_cells[i] = errnos[i];
 	for (unsigned int i = 0; i < SYSCALL_COUNT; i++)
 		skel->rodata->syscall_ids[numbers[i]] = (uint8_t)(i + 1);
+	skel->rodata->syscall_ids[SYSCALL_LISTEN_NUMBER] = SYSCALL_LISTENS;
 	patterns_methods(methods);
 	memcpy(&skel->rodata->method_words, methods, sizeof(methods));
 	if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != INIT_PID_NAMESPACE) {

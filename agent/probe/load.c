@@ -62,6 +62,7 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->gc_settings_fd = bpf_map__fd(set->skel->maps.gc_settings);
 	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
 	set->records_fd = bpf_map__fd(set->skel->maps.records);
+	set->notices_fd = bpf_map__fd(set->skel->maps.notices);
 	programs_collect(set);
 	r = cells_map_control(set);
 	if (r)
@@ -121,6 +122,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->gateways = options->gateways ? options->gateways : GATEWAYS;
 	set->slots_fd = set->retired_fd = set->connections_fd = set->bss_fd = -1;
 	set->gc_settings_fd = set->gc_calibrations_fd = set->records_fd = -1;
+	set->notices_fd = -1;
 	set->upstreams = options->upstreams;
 	set->upstreams_fd = set->upstream_indices_fd = -1;
 	set->http2_connections_fd = set->http2_streams_fd = -1;
@@ -157,7 +159,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->is_query_wanted = options->is_slow_query_wanted;
 	r = records_open(set);
 	if (r)
-		return err_set(e, r, "mapping the ring buffer: %s", err_text(r));
+		return err_set(e, r, "mapping the ring buffers: %s", err_text(r));
 	patterns_fill(set, options);
 	probe_heartbeat(set, clock_mono_ns());
 	/* The kernel's BTF was parsed; its megabytes are not needed again. */
@@ -185,17 +187,11 @@ struct probe_set *probe_close(struct probe_set *set)
 		}
 	}
 	if (set->is_adopted) {
-		const int fds[] = {set->slots_fd,
-				   set->retired_fd,
-				   set->connections_fd,
-				   set->upstreams_fd,
-				   set->upstream_indices_fd,
-				   set->bss_fd,
-				   set->gc_settings_fd,
-				   set->gc_calibrations_fd,
-				   set->records_fd,
-				   set->http2_connections_fd,
-				   set->http2_streams_fd};
+		const int fds[] = {
+			set->slots_fd,       set->retired_fd,           set->connections_fd,
+			set->upstreams_fd,   set->upstream_indices_fd,  set->bss_fd,
+			set->gc_settings_fd, set->gc_calibrations_fd,   set->records_fd,
+			set->notices_fd,     set->http2_connections_fd, set->http2_streams_fd};
 
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);
@@ -204,6 +200,7 @@ struct probe_set *probe_close(struct probe_set *set)
 	}
 	gcwatch_free(set->gc_watch);
 	ring_buffer__free(set->ring);
+	ring_buffer__free(set->notices);
 	cells_unmap(set);
 	if (set->skel)
 		tidegate_bpf__destroy(set->skel);

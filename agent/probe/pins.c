@@ -40,6 +40,7 @@ static const struct {
 	{"map_upstream_indices", offsetof(struct probe_set, upstream_indices_fd)},
 	{"map_gc_settings", offsetof(struct probe_set, gc_settings_fd)},
 	{"map_records", offsetof(struct probe_set, records_fd)},
+	{"map_notices", offsetof(struct probe_set, notices_fd)},
 	{"map_gc_calibrations", offsetof(struct probe_set, gc_calibrations_fd)},
 };
 

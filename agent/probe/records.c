@@ -133,10 +133,31 @@ static int on_record(void *ctx, void *data, size_t size)
 	return --f->left ? 0 : -EAGAIN;
 }
 
+/* That it is there is all that it says. */
+static int on_notice(void *ctx, void *data, size_t size)
+{
+	(void)ctx;
+	(void)data;
+	(void)size;
+	return 0;
+}
+
 int records_open(struct probe_set *set)
 {
 	set->ring = ring_buffer__new(set->records_fd, on_record, set, NULL);
-	return set->ring ? 0 : -errno;
+	if (set->ring)
+		set->notices = ring_buffer__new(set->notices_fd, on_notice, NULL, NULL);
+	return set->notices ? 0 : -errno;
+}
+
+int probe_notice_fd(const struct probe_set *set)
+{
+	return ring_buffer__epoll_fd(set->notices);
+}
+
+bool probe_notices(struct probe_set *set)
+{
+	return ring_buffer__consume(set->notices) > 0;
 }
 
 unsigned int probe_slow_each(struct probe_set *set, unsigned int most, probe_slow_fn fn, void *data)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What programs tell the keeper one by one, through a ring buffer: slow requests. The buffer is
+ * What programs tell the keeper one by one, through ring buffers: slow requests, and that a process
+ * which is not watched is about to listen. They are
  * pinned with the rest; what is not fetched waits in it, what finds no room is counted by the
  * programs (LOST_RECORDS).
  */
@@ -32,3 +33,8 @@ unsigned int probe_slow_each(struct probe_set *set, unsigned int most, probe_slo
 			     void *data);
 /* Slow requests that the caller could not pass on: counted as lost. */
 void probe_slow_refuse(struct probe_set *set, unsigned int n);
+
+/* Readable when a process that is not watched has called listen(): gateways are worth a scan soon.
+ * The set's. probe_notices takes them all back; true when there were any. */
+int probe_notice_fd(const struct probe_set *set);
+bool probe_notices(struct probe_set *set);

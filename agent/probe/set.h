@@ -51,7 +51,7 @@ struct probe_set {
 	unsigned int threads, gateways, upstreams;
 	enum probe_tier tier;
 	int slots_fd, retired_fd, connections_fd, bss_fd, gc_settings_fd, gc_calibrations_fd,
-		records_fd;
+		records_fd, notices_fd;
 	int upstreams_fd, upstream_indices_fd;
 	int http2_connections_fd, http2_streams_fd;
 	void *bss;
@@ -69,7 +69,7 @@ struct probe_set {
 	struct probe_program programs[PROBE_PROGRAMS];
 	size_t program_count;
 	struct gcwatch *gc_watch; /* NULL: without has_gc */
-	struct ring_buffer *ring; /* NULL: records stay there */
+	struct ring_buffer *ring, *notices;
 	struct fetch *fetch;
 	bool is_query_wanted;
 	struct probe_report reports[REPORTS];
@@ -151,7 +151,7 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns);
 
 /* ---- records.c ---- */
 
-/* Maps the ring buffer. */
+/* Maps the ring buffers. */
 int records_open(struct probe_set *set);
 
 /* ---- pins.c ---- */

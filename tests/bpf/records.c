@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -329,6 +330,20 @@ static void test_flood(struct probe_set *set)
 	is("every note was given back", lost(set, "notes"), 0);
 }
 
+/* We are not watched, and listen. (So may others here, which can only say it earlier.) */
+static void test_notice(struct probe_set *set)
+{
+	struct pollfd ready = {.fd = probe_notice_fd(set), .events = POLLIN};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	probe_notices(set);
+	must(poll(NULL, 0, 60) == 0); /* no more than one in 50 ms */
+	must(listen(fd, 1) == 0);
+	is("listening wakes the keeper", (uint64_t)poll(&ready, 1, 10000), 1);
+	check("and can be fetched", probe_notices(set));
+	close(fd);
+}
+
 static void test_fast(const struct probe_options *slower, pid_t pid)
 {
 	struct probe_set *set = NULL;
@@ -395,6 +410,7 @@ static void test_tier(void)
 	test_ends(set);
 	test_tunnel(set);
 	test_flood(set);
+	test_notice(set);
 	probe_close(set);
 	options.slow_request_ns = 3600 * NS_PER_S;
 	test_fast(&options, pid);
