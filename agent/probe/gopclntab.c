@@ -60,7 +60,7 @@ static bool get_end(const struct table *t, uint64_t i, uint64_t *ret)
 	return true;
 }
 
-static int parse_header(struct table *t, const char **ret_version, struct err *e)
+static int parse_header(struct table *t, uint64_t text, struct gopclntab_info *ret, struct err *e)
 {
 	uint64_t words[8];
 	unsigned int i, names;
@@ -70,15 +70,15 @@ static int parse_header(struct table *t, const char **ret_version, struct err *e
 		return err_set(e, -EBADMSG, ".gopclntab is too short");
 	switch ((int)magic) {
 	case MAGIC_1_16:
-		*ret_version = "go1.16";
+		ret->version = "go1.16";
 		names = 2;
 		break;
 	case MAGIC_1_18:
-		*ret_version = "go1.18";
+		ret->version = "go1.18";
 		names = 3;
 		break;
 	case MAGIC_1_20:
-		*ret_version = "go1.20";
+		ret->version = "go1.20";
 		names = 3;
 		break;
 	default:
@@ -95,16 +95,13 @@ static int parse_header(struct table *t, const char **ret_version, struct err *e
 		return err_set(e, -ENOTSUP, ".gopclntab is not for 64 bits");
 	t->is_relative = names == 3;
 	t->count = words[0];
-	t->text = t->is_relative ? words[2] : 0;
+	t->text = !t->is_relative ? 0 : text ? text : words[2];
 	t->names = words[names];
 	t->functions = words[names + 4];
 	if (t->count == 0 || t->count > GOPCLNTAB_FUNCTIONS_MAX || t->names >= t->size ||
 	    t->functions >= t->size)
 		return err_set(e, -EBADMSG, ".gopclntab is damaged");
-	if (t->is_relative && t->text == 0)
-		return err_set(
-			e, -ENOTSUP,
-			".gopclntab does not say where the text begins (position-independent)");
+	ret->is_relative = t->is_relative && t->text == 0;
 	return 0;
 }
 
@@ -123,15 +120,37 @@ static const char *function_name(const struct table *t, uint64_t record, size_t 
 	return (const char *)t->data + at;
 }
 
-int gopclntab_find(const uint8_t *table, size_t size, struct gopclntab_function *functions,
-		   size_t count, const char **ret_version, struct err *e)
+int gopclntab_search(const uint8_t *data, size_t size, size_t from, size_t *ret)
+{
+	size_t at;
+
+	for (at = (from + 7) & ~(size_t)7; at + 8 <= size; at += 8) {
+		const uint8_t *b = data + at;
+		uint32_t magic;
+
+		memcpy(&magic, b, sizeof(magic));
+		if ((int)magic != MAGIC_1_16 && (int)magic != MAGIC_1_18 &&
+		    (int)magic != MAGIC_1_20)
+			continue;
+		/* two zeros, the size of the smallest instruction, the size of a pointer */
+		if (b[4] || b[5] || (b[6] != 1 && b[6] != 4) || b[7] != 8)
+			continue;
+		*ret = at;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int gopclntab_find(const uint8_t *table, size_t size, uint64_t text,
+		   struct gopclntab_function *functions, size_t count, struct gopclntab_info *ret,
+		   struct err *e)
 {
 	struct table t = {.data = table, .size = size};
 	uint64_t i;
 	size_t j;
 	int r;
 
-	r = parse_header(&t, ret_version, e);
+	r = parse_header(&t, text, ret, e);
 	if (r < 0)
 		return r;
 	for (i = 0; i < t.count; i++) {

@@ -175,12 +175,12 @@ static void go_functions_are_named(void **state)
 {
 	struct gopclntab_function f[] = {{.name = "c.d"}, {.name = "x.y"}, {.name = "a.b"}};
 	struct table t = make_go118();
-	const char *version;
+	struct gopclntab_info info;
 	struct err e = {.text = ""};
 
 	(void)state;
-	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), f, 3, &version, &e), 0);
-	assert_string_equal(version, "go1.20");
+	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), 0, f, 3, &info, &e), 0);
+	assert_string_equal(info.version, "go1.20");
 	assert_int_equal(f[0].start, 0x400020);
 	assert_int_equal(f[0].end, 0x400040);
 	assert_int_equal(f[1].start, 0);
@@ -191,7 +191,7 @@ static void go_functions_are_named(void **state)
 static void damaged_go_tables_are_refused(void **state)
 {
 	struct gopclntab_function f[] = {{.name = "c.d"}};
-	const char *version;
+	struct gopclntab_info info;
 	struct table t;
 	size_t size, at;
 	struct err e;
@@ -204,7 +204,7 @@ static void damaged_go_tables_are_refused(void **state)
 		t = make_go118();
 		memcpy(cut, t.bytes, size);
 		err_clear(&e);
-		assert_true(gopclntab_find(cut, size, f, 1, &version, &e) < 0);
+		assert_true(gopclntab_find(cut, size, 0, f, 1, &info, &e) < 0);
 		assert_true(e.text[0] != 0);
 		test_free(cut);
 	}
@@ -217,15 +217,46 @@ static void damaged_go_tables_are_refused(void **state)
 		whole[at] = 0xff;
 		if (at + 1 < sizeof(t.bytes))
 			whole[at + 1] = 0xff;
-		gopclntab_find(whole, sizeof(t.bytes), f, 1, &version, NULL);
+		gopclntab_find(whole, sizeof(t.bytes), 0, f, 1, &info, NULL);
 		test_free(whole);
 	}
 	t = make_go118();
-	put64(&t, 24, 0);
-	err_clear(&e);
-	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), f, 1, &version, &e), -ENOTSUP);
 	put32(&t, 0, 0xfffffffb);
-	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), f, 1, &version, NULL), -ENOTSUP);
+	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), 0, f, 1, &info, NULL), -ENOTSUP);
+}
+
+/* Where the text begins is said by the dynamic linker (external linking), or not at all (1.26). */
+static void a_go_table_may_not_know_its_text(void **state)
+{
+	struct gopclntab_function f[] = {{.name = "a.b"}};
+	struct gopclntab_info info;
+	struct table t = make_go118();
+
+	(void)state;
+	put64(&t, 24, 0);
+	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), 0, f, 1, &info, NULL), 0);
+	assert_true(info.is_relative);
+	assert_int_equal(f[0].start, 0x10);
+	assert_int_equal(f[0].end, 0x20);
+	assert_int_equal(gopclntab_find(t.bytes, sizeof(t.bytes), 0x7000, f, 1, &info, NULL), 0);
+	assert_false(info.is_relative);
+	assert_int_equal(f[0].start, 0x7010);
+}
+
+static void a_go_table_is_found_among_other_data(void **state)
+{
+	static uint8_t data[1024];
+	struct table t = make_go118();
+	size_t at = 0;
+
+	(void)state;
+	memcpy(data + 256, t.bytes, sizeof(t.bytes));
+	memcpy(data + 64, t.bytes, 4); /* the magic alone is not enough */
+	assert_int_equal(gopclntab_search(data, sizeof(data), 0, &at), 0);
+	assert_int_equal(at, 256);
+	assert_int_equal(gopclntab_search(data, sizeof(data), 257, &at), -ENOENT);
+	assert_int_equal(gopclntab_search(data, 263, 0, &at), -ENOENT);
+	assert_int_equal(gopclntab_search(data, 0, 0, &at), -ENOENT);
 }
 
 static void files_are_ranked_by_name(void **state)
@@ -251,6 +282,8 @@ int main(void)
 		cmocka_unit_test(too_many_exits_are_refused),
 		cmocka_unit_test(go_functions_are_named),
 		cmocka_unit_test(damaged_go_tables_are_refused),
+		cmocka_unit_test(a_go_table_may_not_know_its_text),
+		cmocka_unit_test(a_go_table_is_found_among_other_data),
 		cmocka_unit_test(files_are_ranked_by_name),
 	};
 
