@@ -82,7 +82,7 @@ static int step_by_vote(const struct elffile *f, const struct symbols *symbols, 
 	if (!step->end)
 		return err_set(e, -ENOENT, "no .eh_frame_hdr says where the function at %#llx ends",
 			       (unsigned long long)vote.step);
-	if (is_split)
+	if (vote.called != vote.step)
 		snprintf(through, sizeof(through), " through %#llx",
 			 (unsigned long long)vote.called);
 	if (ret->runtime == FINDER_LUAJIT) {
@@ -95,6 +95,8 @@ static int step_by_vote(const struct elffile *f, const struct symbols *symbols, 
 		return err_set(
 			e, -ENOENT,
 			"the call vote's winner is not called behind a check of the GC debt");
+	/* lua_gc calls the inner step without a check. */
+	is_split = vote.called != vote.step;
 	ret->confidence *= (double)(checked + is_split) / vote.votes;
 	snprintf(ret->reason, sizeof(ret->reason),
 		 "%u of %u API functions call %#llx%s, %u of them behind a check of the GC debt",

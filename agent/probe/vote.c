@@ -188,39 +188,54 @@ static int take_all(const struct elffile *f, const struct symbols *symbols, stru
 	return 0;
 }
 
+/* One way to count; is_split as in vote.h. */
+static int count(const struct elffile *f, const struct ballot *ballot, bool is_split,
+		 struct flow *scratch, struct vote *vote, struct err *e)
+{
+	const struct candidate *best;
+	bool is_tie;
+
+	best = winner(ballot, is_split ? BY_TOLSTRING : BY_GC | BY_TOLSTRING, &is_tie);
+	if (!best)
+		return err_set(e, -ENOENT, "lua_gc and lua_tolstring share no call target");
+	vote->votes = best->votes + is_split;
+	vote->called = vote->step = best->address;
+	vote->debt = best->debt;
+	vote->threshold = best->threshold;
+	if (is_tie || vote->votes < VOTE_MIN)
+		return err_set(e, -ENOENT,
+			       "call vote: the best target has %u of %u votes%s, %u are needed",
+			       vote->votes, vote->voters, is_tie ? " and is not alone" : "",
+			       VOTE_MIN);
+	if (!is_split)
+		return 0;
+	vote->step = inner_step(f, ballot, best->address, scratch);
+	if (!vote->step)
+		return err_set(e, -ENOENT,
+			       "call vote: what %u of %u functions call shares no call target "
+			       "with lua_gc",
+			       best->votes, vote->voters);
+	return 0;
+}
+
 int vote_count(const struct elffile *f, const struct symbols *symbols, bool is_split,
 	       struct flow *scratch, struct vote *ret, struct err *e)
 {
 	static struct ballot ballot;
-	const struct candidate *best;
 	struct vote vote = {0};
-	bool is_tie;
 	int r;
 
 	r = take_all(f, symbols, &ballot, scratch, &vote.voters, e);
 	if (r < 0)
 		return r;
-	best = winner(&ballot, is_split ? BY_TOLSTRING : BY_GC | BY_TOLSTRING, &is_tie);
-	if (!best)
-		return err_set(e, -ENOENT, "lua_gc and lua_tolstring share no call target");
-	vote.votes = best->votes;
-	vote.called = vote.step = best->address;
-	if (is_split) {
-		vote.step = inner_step(f, &ballot, best->address, scratch);
-		if (!vote.step)
-			return err_set(e, -ENOENT,
-				       "call vote: what %u of %u functions call shares no call "
-				       "target with lua_gc",
-				       best->votes, vote.voters);
-		vote.votes++;
+	r = count(f, &ballot, is_split, scratch, &vote, e);
+	/* Where the outer function was inlined, all call the inner one. */
+	if (r < 0 && is_split && count(f, &ballot, false, scratch, &vote, NULL) == 0) {
+		err_clear(e);
+		r = 0;
 	}
-	if (is_tie || vote.votes < VOTE_MIN)
-		return err_set(e, -ENOENT,
-			       "call vote: the best target has %u of %u votes%s, %u are needed",
-			       vote.votes, vote.voters, is_tie ? " and is not alone" : "",
-			       VOTE_MIN);
-	vote.debt = best->debt;
-	vote.threshold = best->threshold;
+	if (r < 0)
+		return r;
 	*ret = vote;
 	return 0;
 }
