@@ -162,7 +162,7 @@ export BUILD := $(abspath $(B))
 
 LUA_TESTS := $(sort $(wildcard tests/lua/*.t tests/lua/*.lua))
 BPF_BINS := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%.t,\
-	$(sort $(filter-out %/workload.c,$(wildcard tests/bpf/*.c))))
+	$(sort $(filter-out %/workload.c %/examine.c,$(wildcard tests/bpf/*.c))))
 BPF_TESTS := $(BPF_BINS) $(sort $(wildcard tests/bpf/*.t))
 FLOW_TESTS := $(sort $(wildcard tests/flow/*.t))
 VM_TESTS := $(sort $(wildcard tests/vm/*.t))
@@ -174,6 +174,12 @@ $(B)/tests/bpf/workload: tests/bpf/workload.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
 $(B)/tests/bpf/count.t: $(B)/tests/bpf/workload
+
+# What the finder says of a file, for finder-corpus.t.
+$(B)/tests/bpf/examine: tests/bpf/examine.c $(LIB)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
 
 $(B)/tests/bpf/%.t: tests/bpf/%.c $(LIB)
 	$(call say,TEST,$@)
@@ -192,13 +198,13 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
-check-all: all $(UNIT_BINS) $(BPF_BINS)
+check-all: all $(UNIT_BINS) $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)tests/run $(LINT_TESTS) $(UNIT_BINS) $(LUA_TESTS) $(BPF_TESTS) $(FLOW_TESTS) $(VM_TESTS)
 check-unit: $(UNIT_BINS)
 	$(Q)tests/run $(UNIT_BINS)
 check-lua: all
 	$(Q)tests/run $(LUA_TESTS)
-check-bpf: all $(BPF_BINS)
+check-bpf: all $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)tests/run $(BPF_TESTS)
 check-flow: all
 	$(Q)tests/run $(FLOW_TESTS)
