@@ -44,11 +44,14 @@ struct stream {
 
 struct connection {
 	u32 flags;
-	u32 started;     /* requests, by the reader */
-	u32 ended;       /* by the writer */
-	u32 code;        /* of the response under way */
-	u32 upstream;    /* with CONNECTION_UPSTREAM: its record */
-	u32 http2;       /* with CONNECTION_HTTP2: its number in http2_connections */
+	u32 started;  /* requests, by the reader */
+	u32 ended;    /* by the writer */
+	u32 code;     /* of the response under way */
+	u32 upstream; /* with CONNECTION_UPSTREAM: its record */
+	union {
+		u32 http2; /* with CONNECTION_HTTP2: its number in http2_connections */
+		u32 early; /* of an upstream: requests whose answer was seen before them */
+	};
 	u64 connect_ns;  /* since when connect() is under way; 0: it is not */
 	u64 first_ns;    /* first byte of the request line being read */
 	u64 response_ns; /* first byte of the response being written */

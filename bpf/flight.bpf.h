@@ -32,6 +32,12 @@ static __always_inline void request_start(struct slot *s, struct connection *c, 
 {
 	u32 i = c->started & (PIPELINE - 1);
 
+	if (c->early) {
+		c->early--;
+		i = (c->started - 1) & (PIPELINE - 1);
+		c->method[i] = method;
+		return;
+	}
 	if (requests_pending(c) < PIPELINE) {
 		c->start_ns[i] = start;
 		c->method[i] = method;

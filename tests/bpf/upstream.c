@@ -118,6 +118,15 @@ static bool answer(int fd, const char *head)
 		poll(NULL, 0, 30);
 		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
 		say(fd, "ok");
+	} else if (has(head, " /next ")) {
+		/* the answer of the next request, which is on its way already */
+		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+	} else if (has(head, " /bye ")) {
+		say(fd, "HTTP/1.1 204 No Content\r\n\r\n");
+		say(fd, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+	} else if (has(head, " /void ")) {
+		;
 	} else if (has(head, "HEAD ")) {
 		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
 	} else {
@@ -325,6 +334,17 @@ static void answers(void)
 		ask(fd, "/slow");
 		get(fd, OK_BYTES - 3);
 	}
+	close(fd);
+	fd = dial(6, BY_ERROR);
+	for (int i = 0; i < 3; i++) {
+		ask(fd, "/next");
+		get(fd, OK_BYTES);
+		get(fd, OK_BYTES);
+		ask(fd, "/void");
+	}
+	ask(fd, "/bye");
+	get(fd, 27);
+	get(fd, 51);
 	close(fd);
 	fd = dial(5, BY_CONNECT); /* no HTTP */
 	put(fd, "PING\r\n\r\n");
@@ -563,6 +583,7 @@ static void expect_all(struct probe_set *set, bool knows_sockets)
 	sum = histogram_sum(find(set, 0, ip(4)).found.response_ns);
 	is("three answers of 30 ms each", sum > 0.088 && sum < 3, true);
 	expect(set, ip(5), 1, 0, UPSTREAM_OTHER, 0);
+	expect(set, ip(6), 1, 7, UPSTREAM_OTHER, 0);
 	snprintf(name, sizeof(name), "127.1.0.10:%u", ntohs(dead_port));
 	expect(set, name, 0, 0, UPSTREAM_REFUSED, 5 + 3 + 11);
 	expect(set, "unix:/nonexistent/socket", 0, 0, UPSTREAM_REFUSED, 3);
