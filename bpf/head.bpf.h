@@ -10,6 +10,8 @@
 
 #define HEAD_STEPS  176 /* words of the window, and lines */
 #define PIECE_STEPS 12
+#define SKIP_STEPS  4
+#define AHEAD_BYTES 256 /* more than nginx puts between a head and its first chunk's size */
 
 /* Where the head ends that begins the window; 0: not in there. What is read from memory and compared
  * by differences has no range that the verifier could refine at each step: it would look at each
@@ -90,15 +92,48 @@ static __always_inline void head_framing(struct slot *s, struct stream *st)
 	st->is_h2c = s->scan.is_h2c;
 }
 
+/* With what follows the piece in memory: there nginx puts a chunk's size, and a read costs more than
+ * its bytes. False: read as usual. */
+static __always_inline bool window_ahead(struct scan *sc)
+{
+	u64 n = sc->segment;
+
+	if (sc->left == n || n > WINDOW_BYTES - CARRY_BYTES - AHEAD_BYTES)
+		return 0;
+	if (bpf_probe_read_user(sc->window, n + AHEAD_BYTES, (void *)sc->user))
+		return 0;
+	sc->ahead = n + AHEAD_BYTES;
+	sc->ahead_user = sc->user;
+	segment_advance(sc, n);
+	sc->len = n;
+	return 1;
+}
+
 /* The first bytes of a call at the beginning of a message. False: nothing can be done here. */
 static __always_inline bool head_fetch(struct slot *s, struct connection *c, const u32 side)
 {
 	struct scan *sc = &s->scan;
 	struct stream *st = &c->streams[side];
 
+	sc->ahead = 0;
 	if (st->state != STREAM_FIRST || st->carry_len || st->is_skipping)
 		return 0;
-	return (sc->segment || !segment_next(s, c)) && !window_fetch(s, c, side);
+	if (!sc->segment && segment_next(s, c))
+		return 0;
+	return (side == SIDE_RESPONSE && window_ahead(sc)) || !window_fetch(s, c, side);
+}
+
+/* The word at the beginning of a piece; what is behind the piece's end is any. */
+static __always_inline bool piece_word(const struct scan *sc, u64 *ret)
+{
+	u64 at = sc->user - sc->ahead_user;
+
+	if (sc->ahead >= 8 && at <= sc->ahead - 8) {
+		*ret = window_word(sc, at);
+		return 1;
+	}
+	/* Into the stack, for which the kernel's check of the place is shortest. */
+	return !bpf_probe_read_user(ret, sizeof(*ret), (void *)sc->user);
 }
 
 /* True: all bytes of this call are taken. */
@@ -136,8 +171,7 @@ static __always_inline bool chunk_piece(struct slot *s, struct connection *c)
 	struct stream *st = &c->streams[SIDE_RESPONSE];
 	u64 w = 0, x, text, mask, n = sc->segment, bits;
 
-	/* Into the stack, for which the kernel's check of the place is shortest. */
-	if (n < 3 || n > 8 || bpf_probe_read_user(&w, sizeof(w), (void *)sc->user))
+	if (n < 3 || n > 8 || !piece_word(sc, &w))
 		return 0;
 	if (n == 5 && (w & FIRST_BYTES(5)) == WORD('0', '\r', '\n', '\r', '\n', 0, 0, 0)) {
 		segment_advance(sc, n);
@@ -186,7 +220,12 @@ GLOBAL int piece_take(struct slot *s, struct connection *c)
 		return skip_step(s, c, SIDE_RESPONSE) ? PIECE_LAST : PIECE_ON;
 	if (st->state != STREAM_CHUNK_SIZE || sc->pos < sc->len || !chunk_piece(s, c))
 		return PIECE_ELSE;
-	return PIECE_ON;
+		/* Mostly the chunk and its end are the next two. */
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < SKIP_STEPS && st->skip; i++)
+		if (skip_step(s, c, SIDE_RESPONSE))
+			return PIECE_LAST;
+	return sc->left ? PIECE_ON : PIECE_LAST;
 }
 
 /* True: all bytes of this call are taken. */

@@ -117,6 +117,8 @@ struct scan {
 	u32 line;     /* where the current line begins */
 	/* found in a whole head (head.bpf.h); 0: not there */
 	u32 second_line, length_at, agent_at, is_chunked, trace_at, is_h2c;
+	u32 ahead;      /* bytes from the window's beginning that are there, of this call or not */
+	u64 ahead_user; /* where they are in the process's memory */
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
 

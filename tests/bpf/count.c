@@ -255,7 +255,7 @@ static void test_http(struct probe_set *set)
 	probe_watch_thread(set, 2, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
 	go(&c);
 	probe_totals(set, 2, clock_mono_ns(), &cells, &now);
-	REQUESTS(GET, 200, 6 + 1 + 2 + 4 + 3 + 1);
+	REQUESTS(GET, 200, 6 + 1 + 2 + 4 + 3 + 1 + 6);
 	REQUESTS(HEAD, 200, 1);
 	REQUESTS(GET, 204, 1);
 	REQUESTS(GET, 304, 1);
@@ -271,24 +271,24 @@ static void test_http(struct probe_set *set)
 	for (unsigned int m = 0; m < HTTP_METHODS; m++)
 		for (unsigned int i = 0; i < HTTP_CODES; i++)
 			n += cells.requests[m][i];
-	is("all requests", n, 29);
-	is("completed", cells.requests_completed, 29);
+	is("all requests", n, 35);
+	is("completed", cells.requests_completed, 35);
 	is("health checks", cells.requests_health, 3);
 	is("aborted", cells.requests_aborted, 2);
 	is("lost", cells.requests_lost, 2);
-	is("started", cells.requests_started, 33);
-	is("accepted", cells.accepts, 12);
-	is("closed", cells.closes, 12);
+	is("started", cells.requests_started, 39);
+	is("accepted", cells.accepts, 13);
+	is("closed", cells.closes, 13);
 	is("open", now.connections_open, 0);
 	is("in flight", now.in_flight, 0);
 	n = 0;
 	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
 		n += histogram_count(cells.request_ns[k]);
-	is("durations", n, 29);
+	is("durations", n, 35);
 	n = 0;
 	for (unsigned int k = 0; k < HTTP_CLASSES; k++)
 		n += histogram_count(cells.first_byte_ns[k]);
-	is("first bytes", n, 29);
+	is("first bytes", n, 35);
 	/* The client's end is in the same process: an upstream connection, whose answers it never
 	 * reads, has more requests under way than are remembered. */
 	/* Its client's ends are connections to an upstream; one sends HTTP/2's preface. */

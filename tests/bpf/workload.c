@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -180,6 +181,42 @@ static void vectors(void)
 	close(file);
 }
 
+/* An answer in the pieces that nginx makes of it; the chunk's size lies so far behind the head. */
+static void in_pieces(char *head, char *size)
+{
+	char body[] = "hello\n", crlf[] = "\r\n", last[] = "0\r\n\r\n";
+	char text[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+	struct iovec v[] = {
+		{head, sizeof(text) - 1}, {size, 3}, {body, 6}, {crlf, 2}, {last, 5},
+	};
+
+	memcpy(head, text, sizeof(text) - 1);
+	memcpy(size, "6\r\n", 3);
+	ask(GET);
+	take();
+	must(writev(server, v, 5) == (ssize_t)sizeof(text) - 1 + 16);
+}
+
+static void pieces(void)
+{
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	/* Nothing can be read behind the first page. */
+	must(page != MAP_FAILED && munmap(page + 4096, 4096) == 0);
+	/* What is no size of this answer looks like one. */
+	for (unsigned int i = 0; i < 4096; i++)
+		page[i] = "f\r\n"[(i - 1060) % 3];
+	pair();
+	in_pieces(page + 1000, page + 1200);
+	in_pieces(page + 1000, page + 1000 + 1024 + 60);
+	in_pieces(page + 1000, page + 900);
+	in_pieces(page + 4096 - 120, page + 4096 - 3);
+	in_pieces(page + 2000, page + 2000 + 47 + 256 - 8); /* the last word that is there */
+	in_pieces(page + 2000, page + 2000 + 47 + 256 - 7);
+	part();
+	munmap(page, 4096);
+}
+
 static void http(void)
 {
 	pair();
@@ -189,6 +226,7 @@ static void http(void)
 	part();
 	bodies();
 	vectors();
+	pieces();
 	pair(); /* upgrade: frames that look like requests are none */
 	exchange("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
 		 "HTTP/1.1 101 Switching Protocols\r\n\r\n");
