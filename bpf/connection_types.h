@@ -55,6 +55,7 @@ struct connection {
 	u64 connect_ns;  /* since when connect() is under way; 0: it is not */
 	u64 first_ns;    /* first byte of the request line being read */
 	u64 response_ns; /* first byte of the response being written */
+	u64 tls_object;  /* SSL or tls.Conn that is tied to it; 0: none; TLS_UNSEEN */
 	u64 start_ns[PIPELINE];
 	u8 method[PIPELINE]; /* enum http_method | PENDING_HEALTH */
 	u32 noted;           /* bit set of pending requests whose head is in the table of notes */

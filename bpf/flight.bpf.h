@@ -132,3 +132,14 @@ static __always_inline u32 requests_drop(struct slot *s, struct connection *c, u
 	}
 	return n;
 }
+
+/* The next message of this side begins. */
+static __always_inline void message_reset(struct stream *st)
+{
+	st->is_chunked = 0;
+	st->is_h2c = 0;
+	st->has_length = 0;
+	st->length = 0;
+	st->skip = 0;
+	st->state = STREAM_FIRST;
+}

@@ -22,6 +22,7 @@ static __always_inline void loop_enter(struct slot *s, u64 now)
 		head_keep(s);
 	/* A collection that never returned was left by longjmp. */
 	s->gc_since_ns = 0;
+	s->tls_object = 0;
 	if (s->gc_turn_ns) {
 		histogram_add(s->cells.gc_ns[GC_TURN], s->gc_turn_ns);
 		s->gc_turn_ns = 0;

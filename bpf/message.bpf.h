@@ -5,9 +5,8 @@
  */
 #pragma once
 
-#include "flight.bpf.h"
 #include "streams.bpf.h"
-#include "window.bpf.h"
+#include "tls.bpf.h"
 
 /* Nothing on this connection is followed any more. */
 GLOBAL int connection_off(struct slot *s, struct connection *c, u64 now)
@@ -73,16 +72,6 @@ static __always_inline bool is_preface(const struct scan *sc, u32 at, u32 n)
 {
 	return n == 14 && window_word(sc, at) == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
 	       window_word(sc, at + 6) == WORD('H', 'T', 'T', 'P', '/', '2', '.', '0');
-}
-
-static __always_inline void message_reset(struct stream *st)
-{
-	st->is_chunked = 0;
-	st->is_h2c = 0;
-	st->has_length = 0;
-	st->length = 0;
-	st->skip = 0;
-	st->state = STREAM_FIRST;
 }
 
 static __always_inline void message_done(struct slot *s, struct connection *c, const u32 side)
@@ -208,7 +197,9 @@ static __always_inline bool line_take(struct slot *s, struct connection *c, cons
 			c->first_ns = 0;
 			if (is_whole && is_preface(sc, at, n) && http2_begin(s, c))
 				return 1;
-			if (st->state == STREAM_FIRST)
+			if (st->state == STREAM_FIRST && !c->started && tls_hello(s, at))
+				tls_begin(c);
+			else if (st->state == STREAM_FIRST)
 				connection_off(s, c, sc->now_ns);
 			return 1;
 		}

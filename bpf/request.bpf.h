@@ -69,6 +69,8 @@ GLOBAL int connection_drop(struct slot *s, u32 fd)
 	if (!c)
 		return 0;
 	s->scan.key = key;
+	if (c->flags & CONNECTION_TLS)
+		tls_end(s, c);
 	if (c->flags & CONNECTION_UPSTREAM)
 		upstream_end(s, c, fd);
 	else
@@ -98,10 +100,10 @@ static __always_inline void scan_begin(struct scan *sc, u64 n)
 	sc->now_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline void scan_buffer(struct slot *s, u64 n)
+static __always_inline void scan_buffer(struct slot *s, u64 at, u64 n)
 {
 	scan_begin(&s->scan, n);
-	s->scan.user = s->args[1];
+	s->scan.user = at;
 	s->scan.segment = n;
 	s->scan.iov_left = 0;
 }
@@ -130,7 +132,7 @@ static __always_inline bool scan_message(struct slot *s, u64 n)
 static __always_inline bool scan_setup(struct slot *s, u32 class, u64 n)
 {
 	if (class == CLASS_READ || class == CLASS_WRITE)
-		scan_buffer(s, n);
+		scan_buffer(s, s->args[1], n);
 	else if (class == CLASS_READV || class == CLASS_WRITEV)
 		scan_vector(s, n, s->args[1], s->args[2]);
 	else
@@ -220,14 +222,18 @@ static __always_inline int side_take(struct slot *s, struct connection *c, u32 s
 GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 {
 	struct connection *c;
+	bool is_cipher;
 
 	if (!s)
 		return 0;
 	c = connection_of(s, (u32)s->args[0]);
 	if (!c)
 		return 0;
+	is_cipher = (c->flags & CONNECTION_TLS || s->tls_object ||
+		     c->streams[SIDE_REQUEST].state == STREAM_SYNC) &&
+		    tls_call(s, c, (u32)s->args[0], class);
 	if (c->flags & CONNECTION_UPSTREAM) {
-		if (!upstream_read(s, c, class, is_peek(s, id, class), ret))
+		if (!upstream_read(s, c, class, is_peek(s, id, class), ret) || is_cipher)
 			return 0;
 		return side_take(s, c, SIDE_RESPONSE, class, ret);
 	}
@@ -238,7 +244,7 @@ GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 			c->flags |= CONNECTION_CLIENT_LEFT;
 		return 0;
 	}
-	if (is_peek(s, id, class) || c->streams[SIDE_REQUEST].state == STREAM_OFF)
+	if (is_cipher || is_peek(s, id, class) || c->streams[SIDE_REQUEST].state == STREAM_OFF)
 		return 0;
 	return side_take(s, c, SIDE_REQUEST, class, ret);
 }
@@ -246,14 +252,17 @@ GLOBAL int request_read(struct slot *s, u32 id, u32 class, s64 ret)
 GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 {
 	struct connection *c;
+	bool is_cipher;
 
 	if (!s)
 		return 0;
 	c = connection_of(s, fd);
 	if (!c)
 		return 0;
+	is_cipher = (c->flags & CONNECTION_TLS || s->tls_object) && class_writes(class) &&
+		    tls_call(s, c, fd, class);
 	if (c->flags & CONNECTION_UPSTREAM) {
-		if (!upstream_write(s, c, ret))
+		if (!upstream_write(s, c, ret) || is_cipher)
 			return 0;
 		return side_take(s, c, SIDE_REQUEST, class, ret);
 	}
@@ -262,7 +271,7 @@ GLOBAL int response_write(struct slot *s, u32 class, u32 fd, s64 ret)
 			c->flags |= CONNECTION_CLIENT_RESET;
 		return 0;
 	}
-	if (c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE)
+	if (is_cipher || c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE)
 		return 0;
 	if (!requests_pending(c) && c->streams[SIDE_RESPONSE].state != STREAM_HTTP2)
 		return 0;

@@ -126,6 +126,7 @@ static __always_inline void args_keep(struct slot *s, const struct pt_regs *regs
 	s->args[1] = regs->si;
 	s->args[2] = regs->dx;
 	s->args[3] = regs->r10;
+	s->goroutine = regs->r14;
 }
 
 /* ---- typed tracepoints: registers still hold the arguments when a call returns ---- */
@@ -198,22 +199,23 @@ SEC("raw_tp/sys_exit")
 int BPF_PROG(exit_raw_tp, struct pt_regs *regs, long ret)
 {
 	struct slot *s = slot_current();
-	u64 r[9] = {}; /* r10 r9 r8 ax cx dx si di orig_ax */
+	u64 r[15] = {}; /* r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax */
 	u32 id;
 
 	if (!s)
 		return 0;
-	if (bpf_probe_read_kernel(r, sizeof(r), &regs->r10)) {
+	if (bpf_probe_read_kernel(r, sizeof(r), &regs->r14)) {
 		lost(LOST_MEMORY);
 		return 0;
 	}
-	id = id_of(r[8]);
+	id = id_of(r[14]);
 	if (!id)
 		return 0;
-	s->args[0] = r[7];
-	s->args[1] = r[6];
-	s->args[2] = r[5];
-	s->args[3] = r[0];
+	s->args[0] = r[13];
+	s->args[1] = r[12];
+	s->args[2] = r[11];
+	s->args[3] = r[6];
+	s->goroutine = r[0];
 	call_exit(s, id - 1, syscall_classes[id & 31], ret);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "loop.bpf.h"
 #include "request.bpf.h"
 #include "syscalls.bpf.h"
+#include "tls_calls.bpf.h"
 #if __has_include("gc.bpf.h")
 #include "gc.bpf.h"
 #endif

@@ -186,6 +186,9 @@ struct slot {
 	/* who owes a verdict to whom (upstream.bpf.h) */
 	u64 given_up_ns, verdict_ns, relayed_ns;
 	u32 given_up, reserved_upstream;
+	/* call of a TLS library under way (0: none), its buffer, and where it puts the count */
+	u64 tls_object, tls_buffer, tls_count;
+	u64 goroutine; /* of the last system call, if Go made it; 0 where registers are not seen */
 	u64 last_request_ns; /* start of the last request that was no health check */
 	u64 last_accept_ns;
 	struct integral in_flight;
@@ -204,7 +207,6 @@ struct bank {
 } __attribute__((aligned(4096)));
 
 #include "connection_types.h"
-
 /* ---- what the agent tells the programs, and bookkeeping of both ---- */
 
 /* Offsets of kernel fields, from BTF; all 0 where there is none. */
@@ -237,6 +239,7 @@ enum lost_reason {
 	LOST_RECORDS,        /* records beyond 100 a second, or the ring buffer full */
 	LOST_STREAMS,        /* table of HTTP/2 streams full */
 	LOST_UPSTREAM_HTTP2, /* a connection to an upstream that speaks HTTP/2: not followed */
+	LOST_TLS,            /* a TLS connection that carried data which no probed library showed */
 	LOST_REASONS
 };
 
@@ -249,6 +252,7 @@ struct control {
 	u32 path_count, agent_count;
 	/* what is attached, for whoever adopts these maps: index of the rung + 1, 0: not */
 	u32 tier, fork_tier, links, knows_kernel; /* offsets.is_known */
+	u32 uprobe_how;                           /* enum uprobe_how of agent/probe */
 	u64 path_seconds[4]; /* bit set of the second character of the health paths */
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];

@@ -22,7 +22,7 @@ static const char *const state_names[] = {
 	[PROBE_UNAVAILABLE] = "unavailable", [PROBE_DEGRADED] = "degraded", [PROBE_OK] = "ok"};
 
 /* What is unavailable when no program can be loaded at all. */
-static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc"};
+static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc", "tls"};
 
 struct doctor {
 	json_t *checks, *gateways;
@@ -128,8 +128,9 @@ static void check_probes(struct doctor *d, const struct probe_set *set)
 }
 
 static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int index,
-			  const struct gateway_found *f, bool want_gc)
+			  const struct gateway_found *f, const struct config *config)
 {
+	struct probe_tls_report tls = {0};
 	struct probe_gc_report gc = {0};
 	pid_t pid = f->master;
 	json_t *ports = json_array();
@@ -137,23 +138,31 @@ static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int 
 	for (unsigned int i = 0; i < f->process_count; i++)
 		if (f->processes[i].role == ROLE_WORKER)
 			pid = f->processes[i].pid;
-	if (!want_gc)
+	if (!config->probe_gc)
 		str_copy(gc.why, sizeof(gc.why), "probe.gc is off");
 	else if (!set)
 		str_copy(gc.why, sizeof(gc.why), "no BPF program could be loaded");
 	else
 		probe_gc_attach(set, index, (uint32_t)pid, &gc);
+	if (!config->probe_tls)
+		str_copy(tls.why, sizeof(tls.why), "probe.tls is off");
+	else if (!set)
+		str_copy(tls.why, sizeof(tls.why), "no BPF program could be loaded");
+	else
+		probe_tls_attach(set, (uint32_t)pid, &tls);
 	for (unsigned int i = 0; i < f->port_count; i++)
 		json_array_append_new(ports, json_integer(f->ports[i]));
 	json_array_append_new(d->gateways,
 			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:{s:s, s:s, s:s, "
-					"s:f, s:s, s:s, s:s}}",
+					"s:f, s:s, s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}}",
 					"name", f->name, "pid", (int)f->master, "exe", f->exe,
 					"runtime", gc.runtime, "driver", f->driver, "processes",
 					(int)f->process_count, "ports", ports, "gc", "state",
 					state_names[gc.state], "how", gc.how, "attach", gc.attach,
 					"confidence", gc.confidence, "reason", gc.reason, "object",
-					gc.object, "why", gc.why));
+					gc.object, "why", gc.why, "tls", "state",
+					state_names[tls.state], "library", tls.library, "how",
+					tls.how, "object", tls.object, "why", tls.why));
 }
 
 static void check_discovery(struct doctor *d, int found, unsigned int unreadable)
@@ -192,7 +201,7 @@ static int check_gateways(struct doctor *d, struct probe_set *set, const struct 
 	n = found ? gateways_scan(gateways, found, (unsigned int)config->gateways_most, &refused)
 		  : 0;
 	for (int i = 0; i < n; i++)
-		check_gateway(d, set, (unsigned int)i, &found[i], config->probe_gc);
+		check_gateway(d, set, (unsigned int)i, &found[i], config);
 	check_discovery(d, n, gateways_unreadable(gateways));
 	gateways_close(gateways);
 	return 0;
@@ -220,6 +229,7 @@ static void print_text(const struct doctor *d, const char *kernel)
 	json_array_foreach(d->gateways, i, row)
 	{
 		const json_t *gc = json_object_get(row, "gc");
+		const json_t *tls = json_object_get(row, "tls");
 
 		printf("gateway %s: pid %lld, %lld processes, %s\n",
 		       json_string_value(json_object_get(row, "name")),
@@ -231,6 +241,10 @@ static void print_text(const struct doctor *d, const char *kernel)
 		       json_string_value(json_object_get(gc, "how")),
 		       json_string_value(json_object_get(gc, "attach")),
 		       json_string_value(json_object_get(gc, "why")));
+		printf("  tls %s %s %s %s\n", json_string_value(json_object_get(tls, "state")),
+		       json_string_value(json_object_get(tls, "library")),
+		       json_string_value(json_object_get(tls, "how")),
+		       json_string_value(json_object_get(tls, "why")));
 	}
 }
 

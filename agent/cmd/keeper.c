@@ -46,6 +46,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.sample = (unsigned int)config->probe_sample,
 		.gateways = (unsigned int)config->gateways_most,
 		.want_gc = config->probe_gc,
+		.want_tls = config->probe_tls,
 		.gc_budget = config->probe_gc_budget,
 		.pin_dir = pin_dir[0] ? pin_dir : NULL,
 		.slow_request_ns = config->probe_slow_request,

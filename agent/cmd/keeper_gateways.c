@@ -92,6 +92,29 @@ static void attach_gc(struct keeper *k, struct watched *w, unsigned int index,
 		str_copy(w->gc_runtime, sizeof(w->gc_runtime), gc.runtime);
 }
 
+static void say_tls(const struct gateway_found *f, const struct probe_tls_report *tls)
+{
+	if (tls->state == PROBE_OK)
+		log_info("keeper", "TLS library found", "gateway=%s library=%s how=%s object=%s",
+			 f->name, tls->library, tls->how, tls->object);
+	else
+		log_info("keeper", "requests inside TLS are not seen",
+			 "gateway=%s library=%s why=\"%s\"", f->name,
+			 tls->library[0] ? tls->library : "-", tls->why);
+}
+
+static void attach_tls(struct keeper *k, struct watched *w, const struct gateway_found *f)
+{
+	struct probe_tls_report tls;
+
+	if (!k->ctx->config->probe_tls)
+		return;
+	probe_tls_attach(k->probes, (uint32_t)f->master, &tls);
+	if (tls.state != w->tls.state || !str_equal(tls.why, w->tls.why))
+		say_tls(f, &tls);
+	w->tls = tls;
+}
+
 static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
 			    const struct gateway_found *f)
 {
@@ -110,8 +133,10 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 		if (!is_known)
 			gateways_each_connection(a.pid, f, seed_connection, k->probes);
 	}
-	if (!f->is_remembered)
+	if (!f->is_remembered) {
 		attach_gc(k, w, index, f);
+		attach_tls(k, w, f);
+	}
 }
 
 /* User of the workers: whose segments of gateway scripts are believed. */

@@ -18,6 +18,7 @@ struct watched {
 	bool is_live;
 	char gc_runtime[16];
 	struct probe_gc_report gc;
+	struct probe_tls_report tls;
 	uint64_t integral_ns, integral_at_ns; /* of the tick before */
 };
 

@@ -85,6 +85,62 @@ static void describe_compare(const cs_x86 *x, struct flow_insn *ret)
 						(a->type == X86_OP_REG && b->type == X86_OP_MEM));
 }
 
+/* Registers in which arguments and results are passed. */
+static void describe_write(unsigned int reg, struct flow_insn *ret)
+{
+	switch (reg) {
+	case X86_REG_RAX:
+	case X86_REG_EAX:
+	case X86_REG_AX:
+	case X86_REG_AL:
+	case X86_REG_AH:
+		ret->writes_result = true;
+		ret->writes_go_arguments = true;
+		break;
+	case X86_REG_RBX:
+	case X86_REG_EBX:
+	case X86_REG_BX:
+	case X86_REG_BL:
+	case X86_REG_BH:
+		ret->writes_go_arguments = true;
+		break;
+	case X86_REG_RDI:
+	case X86_REG_EDI:
+	case X86_REG_DI:
+	case X86_REG_DIL:
+	case X86_REG_RSI:
+	case X86_REG_ESI:
+	case X86_REG_SI:
+	case X86_REG_SIL:
+	case X86_REG_RDX:
+	case X86_REG_EDX:
+	case X86_REG_DX:
+	case X86_REG_DL:
+	case X86_REG_DH:
+	case X86_REG_RCX:
+	case X86_REG_ECX:
+	case X86_REG_CX:
+	case X86_REG_CL:
+	case X86_REG_CH:
+		ret->writes_arguments = true;
+		break;
+	}
+}
+
+static void describe_writes(const cs_detail *d, struct flow_insn *ret)
+{
+	unsigned int i;
+
+	for (i = 0; i < d->regs_write_count; i++)
+		describe_write(d->regs_write[i], ret);
+	for (i = 0; i < d->x86.op_count; i++) {
+		const cs_x86_op *op = &d->x86.operands[i];
+
+		if (op->type == X86_OP_REG && op->access & CS_AC_WRITE)
+			describe_write(op->reg, ret);
+	}
+}
+
 void decode_x86(const cs_insn *in, struct decode_memory *memory, struct flow_insn *ret)
 {
 	const cs_x86 *x = &in->detail->x86;
@@ -92,6 +148,7 @@ void decode_x86(const cs_insn *in, struct decode_memory *memory, struct flow_ins
 	ret->kind = insn_kind(in);
 	ret->is_emulated = is_emulated(in->bytes, in->size);
 	ret->stack = stack_effect(in);
+	describe_writes(in->detail, ret);
 	if (ret->kind == FLOW_CALL || ret->kind == FLOW_JUMP || ret->kind == FLOW_BRANCH)
 		ret->target = (uint64_t)x->operands[0].imm;
 	if (in->id == X86_INS_LEA && x->op_count == 2 && x->operands[1].mem.base == X86_REG_RIP) {

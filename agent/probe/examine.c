@@ -4,6 +4,7 @@
  * Process: the finder's child; it owns what it reads and the scratch space.
  */
 #include "probe/examine.h"
+#include "probe/tlsfind.h"
 
 #include "base/str.h"
 
@@ -128,6 +129,7 @@ void finder_examine(int fd, int debug_fd, struct finder_result *ret)
 			r = examine_lua(&f, debug_fd, ret, &e);
 		if (r == -ESRCH)
 			r = examine_openjdk(&f, ret, &e);
+		tlsfind(&f, &scratch, &ret->tls);
 		elffile_fini(&f);
 	}
 	if (r == 0) {

@@ -76,6 +76,20 @@ static bool heap_is_sane(const struct finder_heap *h)
 				 (h->pointer_bytes == 4 || h->pointer_bytes == 8));
 }
 
+static bool tls_is_sane(const struct finder_tls *tls, uint64_t size)
+{
+	unsigned int i;
+
+	if (tls->kind >= FINDER_TLS_KINDS || tls->is_found > 1 ||
+	    !memchr(tls->how, 0, sizeof(tls->how)) || !memchr(tls->why, 0, sizeof(tls->why)))
+		return false;
+	for (i = 0; i < FINDER_TLS_CALLS; i++) {
+		if (!function_is_sane(&tls->calls[i], size))
+			return false;
+	}
+	return true;
+}
+
 bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 {
 	if (r->runtime >= FINDER_RUNTIMES || r->is_found > 1 || !(r->confidence >= 0) ||
@@ -87,7 +101,8 @@ bool finder_result_is_sane(const struct finder_result *r, uint64_t size)
 		return false;
 	return function_is_sane(&r->step, size) && function_is_sane(&r->full, size) &&
 	       function_is_sane(&r->stop, size) && function_is_sane(&r->start, size) &&
-	       function_is_sane(&r->cycle, size) && heap_is_sane(&r->heap);
+	       function_is_sane(&r->cycle, size) && heap_is_sane(&r->heap) &&
+	       tls_is_sane(&r->tls, size);
 }
 
 /* The keeper maps much: the limit counts from what is there. A sanitizer maps terabytes. */

@@ -55,6 +55,26 @@ struct finder_heap {
 	uint32_t state, pause; /* field of global_State, and its value between two cycles */
 };
 
+/* TLS libraries of which the plain bytes can be read. */
+enum finder_tls_kind { FINDER_TLS_NONE, FINDER_TLS_OPENSSL, FINDER_TLS_GO, FINDER_TLS_KINDS };
+/* OpenSSL has all of them (the last two since 1.1.1), Go the first two. */
+enum finder_tls_call {
+	FINDER_TLS_READ,
+	FINDER_TLS_WRITE,
+	FINDER_TLS_HANDSHAKE, /* only its entry is probed */
+	FINDER_TLS_READ_EX,
+	FINDER_TLS_WRITE_EX,
+	FINDER_TLS_CALLS
+};
+
+struct finder_tls {
+	uint32_t kind;     /* enum finder_tls_kind; NONE with why "": no library here */
+	uint32_t is_found; /* 1: the calls below that have an offset can be probed */
+	char how[16];      /* "dynsym", "symtab", "gopclntab" */
+	char why[128];     /* when not found */
+	struct finder_function calls[FINDER_TLS_CALLS];
+};
+
 struct finder_result {
 	uint32_t runtime;  /* enum finder_runtime; FINDER_NONE with why "" means: no runtime here */
 	uint32_t is_found; /* 1: the functions below can be probed */
@@ -76,6 +96,7 @@ struct finder_result {
 	 * steps; none when it is not known where). */
 	struct finder_function cycle;
 	struct finder_heap heap; /* Lua; count 0: not known */
+	struct finder_tls tls;   /* beside a runtime, or alone */
 };
 
 /* Examines the file in this process. Only the child, tests and fuzzers call it. debug_fd: a file

@@ -31,8 +31,10 @@ struct flow_insn {
 	int32_t delta;            /* bytes pushed since entry before it runs; -1: unknown */
 	uint8_t size, kind;
 	bool is_leader, is_emulated, is_in_region;
-	bool is_refused;      /* the kernel takes no probe on it */
-	bool sets_one;        /* the register of the return value, to 1 */
+	bool is_refused; /* the kernel takes no probe on it */
+	bool sets_one;   /* the register of the return value, to 1 */
+	/* x86-64: any part of rdi, rsi, rdx, rcx; of rax, rbx; of rax */
+	bool writes_arguments, writes_go_arguments, writes_result;
 	bool stores_gc;       /* stores the 32-bit immediate -3 to memory: vmstate = ~LJ_VMST_GC */
 	bool compares_zero;   /* compares 64-bit memory with 0: GCdebt of Lua 5.2 and later */
 	bool compares_memory; /* compares 64-bit memory with a register: GCthreshold of 5.1 */

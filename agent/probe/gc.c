@@ -36,7 +36,9 @@ int gc_prepare(struct bpf_object *object, struct err *e)
 	}
 	bpf_object__for_each_program(p, object)
 	{
-		if (str_starts(bpf_program__name(p), "gc_"))
+		const char *name = bpf_program__name(p);
+
+		if (str_starts(name, "gc_") || str_starts(name, "tls_"))
 			bpf_program__set_expected_attach_type(p, uprobe_attach_type(chosen));
 	}
 	return 0;
@@ -50,14 +52,16 @@ static int read_settings(const struct probe_set *set, struct gc_control *ret)
 	return bpf_map_lookup_elem(set->gc_settings_fd, &zero, ret) < 0 ? -errno : 0;
 }
 
+unsigned int gc_uprobe_how(const struct probe_set *set)
+{
+	/* An adopted set was loaded by another keeper. */
+	return set->is_adopted ? set->control->uprobe_how : chosen;
+}
+
 const char *gc_how(const struct probe_set *set)
 {
-	struct gc_control settings;
-	enum uprobe_how how = chosen;
+	enum uprobe_how how = (enum uprobe_how)gc_uprobe_how(set);
 
-	/* An adopted set was loaded by another keeper. */
-	if (set->is_adopted && read_settings(set, &settings) == 0 && settings.how)
-		how = (enum uprobe_how)settings.how;
 	return how == UPROBE_NONE ? "none" : uprobe_how_name(how);
 }
 

@@ -131,6 +131,12 @@ static int add_file(uint32_t pid, const struct mapping *m, unsigned int rank, st
 
 int gcfile_list(uint32_t pid, struct gcfile *ret, size_t *ret_count, struct err *e)
 {
+	return gcfile_list_by(pid, gcfile_rank, ret, ret_count, e);
+}
+
+int gcfile_list_by(uint32_t pid, int (*rank_of)(const char *path, const char *exe),
+		   struct gcfile *ret, size_t *ret_count, struct err *e)
+{
 	char path[64], exe[4096], line[4400];
 	_cleanup_file_ FILE *maps = NULL;
 	unsigned int lines = 0;
@@ -151,7 +157,7 @@ int gcfile_list(uint32_t pid, struct gcfile *ret, size_t *ret_count, struct err 
 	while (count < GCFILE_MAX && lines++ < MAPS_LINES_MAX && fgets(line, sizeof(line), maps)) {
 		if (!parse_mapping(line, &m))
 			continue;
-		rank = gcfile_rank(m.path, exe);
+		rank = rank_of(m.path, exe);
 		if (rank < 0)
 			continue;
 		r = add_file(pid, &m, (unsigned int)rank, ret, &count);

@@ -23,6 +23,9 @@ struct gcfile {
 
 /* Opens them through /proc, so that they are the very files the process runs, in containers too. */
 int gcfile_list(uint32_t pid, struct gcfile *ret, size_t *ret_count, struct err *e);
+/* The same by another opinion of what matters. */
+int gcfile_list_by(uint32_t pid, int (*rank_of)(const char *path, const char *exe),
+		   struct gcfile *ret, size_t *ret_count, struct err *e);
 void gcfile_close(struct gcfile *files, size_t count);
 
 /* Rank of a mapped path; -1: none of ours. */

@@ -17,8 +17,8 @@
 #include <string.h>
 
 static const char *const tier_names[TIERS] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
-static const char *const report_names[REPORTS] = {"syscalls", "loop", "requests",
-						  "fork",     "gc",   "pin"};
+static const char *const report_names[REPORTS] = {"syscalls", "loop", "requests", "fork",
+						  "gc",       "tls",  "pin"};
 
 /* What a try failed at. */
 struct failure {
@@ -109,10 +109,20 @@ static bool program_is_gc(const struct bpf_program *p)
 	return program_is(p, "gc_");
 }
 
+static bool program_is_tls(const struct bpf_program *p)
+{
+	return program_is(p, "tls_");
+}
+
 static bool program_is_life(const struct bpf_program *p)
 {
 	return program_is(p, "fork_") || program_is(p, "exit_life_") || program_is(p, "exec_");
 }
+
+/* What a rung may go without. */
+struct companions {
+	bool gc, tls, life;
+};
 
 static bool name_is_life(const char *name)
 {
@@ -121,16 +131,18 @@ static bool name_is_life(const char *name)
 }
 
 /* Typed rungs bring typed life programs, the others raw ones (there is no slower way). */
-static bool program_wanted(const struct bpf_program *p, enum probe_tier tier, bool with_gc,
-			   bool with_life)
+static bool program_wanted(const struct bpf_program *p, enum probe_tier tier,
+			   const struct companions *with)
 {
 	const char *name = bpf_program__name(p);
 	bool is_typed = tier == TIER_FENTRY || tier == TIER_TP_BTF;
 
 	if (program_is_gc(p))
-		return with_gc;
+		return with->gc;
+	if (program_is_tls(p))
+		return with->tls;
 	if (program_is_life(p))
-		return with_life && str_ends(name, is_typed ? "_tp_btf" : "_raw_tp");
+		return with->life && str_ends(name, is_typed ? "_tp_btf" : "_raw_tp");
 	if (tier == TIER_FENTRY)
 		return program_is(p, "fentry_") || program_is(p, "fexit_");
 	return str_ends(name, tier_names[tier]);
@@ -153,7 +165,7 @@ static int attach_all(struct probe_set *set, struct failure *ret)
 		struct probe_link *l = &set->links[set->link_count];
 		struct bpf_link *link;
 
-		if (!bpf_program__autoload(p) || program_is_gc(p))
+		if (!bpf_program__autoload(p) || program_is_gc(p) || program_is_tls(p))
 			continue;
 		if (set->link_count == PROBE_LINKS)
 			return -ENOSPC;
@@ -175,20 +187,21 @@ static int attach_all(struct probe_set *set, struct failure *ret)
 }
 
 /* How uprobes attach is part of loading their programs. */
-static int prepare_gc(struct probe_set *set, struct failure *ret)
+static int prepare_uprobes(struct probe_set *set, const struct companions *with,
+			   struct failure *ret)
 {
 	struct err e = {.text = ""};
 	int r = gc_prepare(set->skel->obj, &e);
 
 	if (r) {
-		str_copy(ret->program, sizeof(ret->program), "gc_");
+		str_copy(ret->program, sizeof(ret->program), with->gc ? "gc_" : "tls_");
 		str_copy(ret->said, sizeof(ret->said), e.text);
 	}
 	return r;
 }
 
 static int attempt(struct probe_set *set, const struct probe_options *options, enum probe_tier tier,
-		   bool with_gc, bool with_life, bool *ret_has_btf, struct failure *ret)
+		   const struct companions *with, bool *ret_has_btf, struct failure *ret)
 {
 	struct bpf_program *p;
 	int r;
@@ -198,15 +211,15 @@ static int attempt(struct probe_set *set, const struct probe_options *options, e
 	if (!set->skel)
 		return -errno;
 	bpf_object__for_each_program(p, set->skel->obj)
-		bpf_program__set_autoload(p, program_wanted(p, tier, with_gc, with_life));
+		bpf_program__set_autoload(p, program_wanted(p, tier, with));
 	listening = ret;
 	r = layout_fill(set->skel, options, set->gateways, ret_has_btf);
 	if (!r && tier <= TIER_TP_BTF && !*ret_has_btf) {
 		str_copy(ret->said, sizeof(ret->said), "no kernel BTF (/sys/kernel/btf/vmlinux)");
 		r = -ENOENT;
 	}
-	if (!r && with_gc)
-		r = prepare_gc(set, ret);
+	if (!r && (with->gc || with->tls))
+		r = prepare_uprobes(set, with, ret);
 	if (!r)
 		r = tidegate_bpf__load(set->skel);
 	if (!r)
@@ -222,39 +235,59 @@ static int attempt(struct probe_set *set, const struct probe_options *options, e
 	return r;
 }
 
+static void report_tls(struct probe_set *set, bool is_wanted, const struct failure *failure)
+{
+	if (set->has_tls && set->tier == TIER_TRACEPOINT)
+		ladder_report(
+			set, REPORT_TLS, PROBE_DEGRADED, gc_how(set),
+			"tracepoints do not show which goroutine calls: TLS of Go is not seen");
+	else if (set->has_tls)
+		ladder_report(set, REPORT_TLS, PROBE_OK, gc_how(set), "%s", "");
+	else if (is_wanted)
+		ladder_report(set, REPORT_TLS, PROBE_UNAVAILABLE, "none", "%s: %s",
+			      failure->program, failure->said);
+	else
+		ladder_report(set, REPORT_TLS, PROBE_UNAVAILABLE, "none", "probe.tls is false");
+}
+
 /* A failure of a companion costs only the companion. */
 static int rung(struct probe_set *set, const struct probe_options *options, enum probe_tier tier,
 		bool *ret_has_btf, struct failure *ret)
 {
-	bool with_gc = options->want_gc, with_life = true;
-	struct failure gc = {.said = ""}, life = {.said = ""};
+	struct companions with = {options->want_gc, options->want_tls, true};
+	struct failure gc = {.said = ""}, tls = {.said = ""}, life = {.said = ""};
 	int r;
 
 	for (;;) {
-		r = attempt(set, options, tier, with_gc, with_life, ret_has_btf, ret);
+		r = attempt(set, options, tier, &with, ret_has_btf, ret);
 		if (!r)
 			break;
-		if (with_gc && str_starts(ret->program, "gc_")) {
+		if (with.gc && str_starts(ret->program, "gc_")) {
 			gc = *ret;
-			with_gc = false;
-		} else if (with_life && name_is_life(ret->program)) {
+			with.gc = false;
+		} else if (with.tls && str_starts(ret->program, "tls_")) {
+			tls = *ret;
+			with.tls = false;
+		} else if (with.life && name_is_life(ret->program)) {
 			life = *ret;
-			with_life = false;
+			with.life = false;
 		} else {
 			return r;
 		}
 	}
 	set->tier = tier;
-	set->has_gc = with_gc;
-	set->has_fork = with_life;
-	if (with_gc)
+	set->has_gc = with.gc;
+	set->has_tls = with.tls;
+	set->has_fork = with.life;
+	report_tls(set, options->want_tls, &tls);
+	if (with.gc)
 		ladder_report(set, REPORT_GC, PROBE_OK, gc_how(set), "%s", "");
 	else if (options->want_gc)
 		ladder_report(set, REPORT_GC, PROBE_UNAVAILABLE, "none", "%s: %s", gc.program,
 			      gc.said);
 	else
 		ladder_report(set, REPORT_GC, PROBE_UNAVAILABLE, "none", "probe.gc is false");
-	if (!with_life)
+	if (!with.life)
 		ladder_report(set, REPORT_FORK, PROBE_UNAVAILABLE, "none",
 			      "%s: %s; new workers are found at the next scan", life.program,
 			      life.said);
@@ -329,4 +362,5 @@ void ladder_report_adopted(struct probe_set *set)
 		      set->has_fork ? "" : "not attached when these programs were loaded");
 	ladder_report(set, REPORT_GC, set->has_gc ? PROBE_OK : PROBE_UNAVAILABLE, gc_how(set), "%s",
 		      set->has_gc ? "" : "not loaded");
+	report_tls(set, true, &(struct failure){.program = "tls_", .said = "not loaded"});
 }

@@ -152,6 +152,9 @@ int layout_fill(struct tidegate_bpf *skel, const struct probe_options *options,
 					     options->upstreams ? options->upstreams : 1);
 	if (!r)
 		r = bpf_map__set_max_entries(skel->maps.http2_connections, options->connections);
+	r = bpf_map__set_max_entries(skel->maps.tls_ties, options->connections);
+	if (!r)
+		r = bpf_map__set_max_entries(skel->maps.tls_calls, 2 * options->connections);
 	return r;
 }
 
@@ -167,7 +170,7 @@ static uint64_t hash_add(uint64_t h, const void *data, size_t size)
 uint64_t layout_hash(const struct probe_options *options, unsigned int gateways)
 {
 	struct {
-		uint64_t ino, threads, connections, upstreams, gateways, want_gc;
+		uint64_t ino, threads, connections, upstreams, gateways, want_gc, want_tls;
 	} sizes = {0};
 	uint64_t h = 0xcbf29ce484222325ULL;
 	struct stat st;
@@ -180,6 +183,7 @@ uint64_t layout_hash(const struct probe_options *options, unsigned int gateways)
 	sizes.upstreams = options->upstreams;
 	sizes.gateways = gateways;
 	sizes.want_gc = options->want_gc;
+	sizes.want_tls = options->want_tls;
 	elf = tidegate_bpf__elf_bytes(&size);
 	h = hash_add(h, elf, size);
 	h = hash_add(h, options->tier, strlen(options->tier));

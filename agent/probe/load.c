@@ -23,6 +23,7 @@ static const char *const lost_names[LOST_REASONS] = {
 	[LOST_MEMORY] = "memory",   [LOST_BUCKET] = "bucket",
 	[LOST_NOTES] = "notes",     [LOST_RECORDS] = "records",
 	[LOST_STREAMS] = "streams", [LOST_UPSTREAM_HTTP2] = "upstream_http2",
+	[LOST_TLS] = "tls",
 };
 
 DEFINE_CLEANUP(struct probe_set *, probe_close)
@@ -63,6 +64,8 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->gc_calibrations_fd = bpf_map__fd(set->skel->maps.gc_calibrations);
 	set->records_fd = bpf_map__fd(set->skel->maps.records);
 	set->notices_fd = bpf_map__fd(set->skel->maps.notices);
+	set->tls_ties_fd = bpf_map__fd(set->skel->maps.tls_ties);
+	set->tls_calls_fd = bpf_map__fd(set->skel->maps.tls_calls);
 	programs_collect(set);
 	r = cells_map_control(set);
 	if (r)
@@ -76,6 +79,7 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	set->control->fork_tier = set->has_fork;
 	set->control->links = (uint32_t)set->link_count;
 	set->control->knows_kernel = set->skel->rodata->offsets.is_known;
+	set->control->uprobe_how = gc_uprobe_how(set);
 	slots_init(set);
 	return 0;
 }
@@ -126,6 +130,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	set->upstreams = options->upstreams;
 	set->upstreams_fd = set->upstream_indices_fd = -1;
 	set->http2_connections_fd = set->http2_streams_fd = -1;
+	set->tls_ties_fd = set->tls_calls_fd = -1;
 	for (unsigned int i = 0; i < REPORTS; i++)
 		ladder_report(set, i, PROBE_UNAVAILABLE, "none", "%s", "");
 	if (!options->pin_dir || !options->pin_dir[0]) {
@@ -191,7 +196,8 @@ struct probe_set *probe_close(struct probe_set *set)
 			set->slots_fd,       set->retired_fd,           set->connections_fd,
 			set->upstreams_fd,   set->upstream_indices_fd,  set->bss_fd,
 			set->gc_settings_fd, set->gc_calibrations_fd,   set->records_fd,
-			set->notices_fd,     set->http2_connections_fd, set->http2_streams_fd};
+			set->notices_fd,     set->http2_connections_fd, set->http2_streams_fd,
+			set->tls_ties_fd,    set->tls_calls_fd};
 
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);

@@ -42,6 +42,8 @@ static const struct {
 	{"map_records", offsetof(struct probe_set, records_fd)},
 	{"map_notices", offsetof(struct probe_set, notices_fd)},
 	{"map_gc_calibrations", offsetof(struct probe_set, gc_calibrations_fd)},
+	{"map_tls_ties", offsetof(struct probe_set, tls_ties_fd)},
+	{"map_tls_calls", offsetof(struct probe_set, tls_calls_fd)},
 };
 
 static int *map_fd(struct probe_set *set, size_t i)
@@ -258,6 +260,7 @@ int pins_adopt(struct probe_set *set, uint64_t maps_id)
 	set->tier = c->tier - 1;
 	set->has_fork = c->fork_tier != 0;
 	set->has_gc = probe_program_fd(set, "gc_step_enter") >= 0;
+	set->has_tls = probe_program_fd(set, "tls_enter") >= 0;
 	set->is_adopted = set->is_pinned = true;
 	return 0;
 refuse:

@@ -26,7 +26,7 @@ struct probe_options {
 	unsigned int threads, connections, sample;
 	unsigned int upstreams; /* told apart, of all gateways */
 	unsigned int gateways;  /* indices below this one are used; 0: GATEWAYS */
-	bool want_gc;
+	bool want_gc, want_tls;
 	uint64_t gc_budget;  /* millionths of the CPU time that timing steps may cost; 0: any */
 	const char *pin_dir; /* <bpffs>/tidegate/<id>; NULL: do not pin */
 	uint64_t slow_request_ns; /* longer ones leave a record; 0: none does */
@@ -154,3 +154,17 @@ void probe_gc_now(const struct probe_set *set, unsigned int gateway, struct prob
 uint64_t probe_gc_cost_ns(const struct probe_set *set);
 /* Nanoseconds that the probe adds to a measured step; subtracted by the BPF program itself. */
 uint64_t probe_gc_bias_ns(const struct probe_set *set);
+
+/* ---- TLS probes (tls.c, finder*.c) ---- */
+
+struct probe_tls_report {
+	enum probe_state state;
+	char library[16]; /* "openssl", "go", or "" when there is none */
+	char how[32];     /* "dynsym", "symtab", "gopclntab" */
+	char object[256]; /* the ELF file as seen from the process */
+	char why[256];
+};
+
+/* Finds TLS libraries in what the process has mapped, and attaches once per file, for all processes.
+ * Idempotent. -ENOENT: there is none. */
+int probe_tls_attach(struct probe_set *set, uint32_t pid, struct probe_tls_report *ret);

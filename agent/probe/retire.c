@@ -154,6 +154,7 @@ void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_n
 		retire_connection_end(slot);
 	}
 	free(keys);
+	tls_forget(set, slot->tgid);
 }
 
 /* No program does anything meanwhile (control.is_stale), so all slots may be written to. */
@@ -173,6 +174,7 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 		s->enter_ns = 0;
 		s->args_id = 0;
 		s->gc_since_ns = 0;
+		s->tls_object = 0;
 		for (size_t k = 0; keys && k < count; k++) {
 			if ((uint32_t)(keys[k] >> 32) != s->tgid ||
 			    bpf_map_lookup_elem(set->connections_fd, &keys[k], &c) ||
@@ -185,4 +187,5 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 		}
 	}
 	free(keys);
+	tls_forget(set, 0);
 }

@@ -17,7 +17,7 @@ struct gcwatch;
 struct fetch; /* records.c */
 
 #define PROBE_LINKS      256 /* perf uprobes need one a place */
-#define PROBE_PROGRAMS   80
+#define PROBE_PROGRAMS   96
 #define PROBE_NAME_BYTES 32
 #define PROBE_PATH_BYTES 512
 
@@ -29,6 +29,7 @@ enum probe_report_id {
 	REPORT_REQUESTS,
 	REPORT_FORK,
 	REPORT_GC,
+	REPORT_TLS,
 	REPORT_PIN,
 	REPORTS
 };
@@ -46,7 +47,7 @@ struct probe_program {
 
 struct probe_set {
 	struct tidegate_bpf *skel; /* NULL: adopted */
-	bool is_adopted, is_pinned, has_gc, has_fork;
+	bool is_adopted, is_pinned, has_gc, has_tls, has_fork;
 	bool has_leaks_to_find; /* after adoption: slots that are neither used nor free */
 	unsigned int threads, gateways, upstreams;
 	enum probe_tier tier;
@@ -54,6 +55,7 @@ struct probe_set {
 		records_fd, notices_fd;
 	int upstreams_fd, upstream_indices_fd;
 	int http2_connections_fd, http2_streams_fd;
+	int tls_ties_fd, tls_calls_fd;
 	void *bss;
 	size_t bss_bytes;
 	struct control *control;        /* inside bss */
@@ -168,8 +170,15 @@ void pins_remove_others(const char *pin_dir, const char *own);
 
 /* Chooses how uprobes attach, and tells the gc_ programs; before load. -ENOTSUP. */
 int gc_prepare(struct bpf_object *object, struct err *e);
+/* enum uprobe_how; how the programs of uprobes were loaded. */
+unsigned int gc_uprobe_how(const struct probe_set *set);
 /* "uprobe_multi", "perf"; "none" before either was chosen. */
 const char *gc_how(const struct probe_set *set);
+
+/* ---- tls.c ---- */
+
+/* What programs remember of a process that has ended; 0: of all. */
+void tls_forget(struct probe_set *set, uint32_t tgid);
 
 /* ---- for gc.c ---- */
 

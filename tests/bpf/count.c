@@ -333,6 +333,18 @@ static struct probe_set *reopen(const struct probe_options *options, uint64_t id
 	return set;
 }
 
+/* NULL: no such row. */
+static const struct probe_report *report_of(const struct probe_set *of, const char *name)
+{
+	size_t count;
+	const struct probe_report *reports = probe_reports(of, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(reports[i].name, name))
+			return &reports[i];
+	return NULL;
+}
+
 /* Counting goes on while nobody holds the probes; the next keeper finds all of it, and its totals do
  * not fall; a keeper that asks for other maps gets new ones. */
 static void test_pins(const struct probe_options *unpinned)
@@ -346,9 +358,8 @@ static void test_pins(const struct probe_options *unpinned)
 	set = reopen(&options, 0);
 	if (!set)
 		return;
-	if (probe_reports(set, &(size_t){0})[5].state != PROBE_OK) {
-		printf("ok %u - %s: pins # SKIP %s\n", ++number, tier,
-		       probe_reports(set, &(size_t){0})[5].why);
+	if (report_of(set, "pin")->state != PROBE_OK) {
+		printf("ok %u - %s: pins # SKIP %s\n", ++number, tier, report_of(set, "pin")->why);
 		probe_close(set);
 		return;
 	}
@@ -393,6 +404,7 @@ static void test_tier(void)
 		.threads = 32,
 		.connections = 1024,
 		.sample = 1,
+		.want_tls = true,
 		.gateways = 4,
 		.health_paths = &health,
 		.health_user_agents = &probes,
@@ -407,6 +419,7 @@ static void test_tier(void)
 		return;
 	}
 	loaded++;
+	is("the TLS programs are loaded", report_of(set, "tls")->state != PROBE_UNAVAILABLE, 1);
 	test_calls(set);
 	test_blocking(set);
 	test_family(set);
