@@ -117,34 +117,62 @@ static bool find_openssl(const struct elffile *f, struct flow *flow, const char 
 
 /* ---- Go ---- */
 
-static int find_go(const struct elffile *f, struct flow *flow, const Elf64_Shdr *section,
-		   struct finder_tls *ret, struct err *e)
+enum { GO_READ, GO_WRITE, GO_ENTRY, GO_FUNCTIONS };
+
+/* As examine_go.c: where the text begins is said by the table, a relocation or the entry. */
+static int find_functions(const struct elffile *f, const Elf64_Shdr *section,
+			  struct gopclntab_function *functions, struct gopclntab_info *ret,
+			  struct err *e)
 {
-	struct gopclntab_function functions[] = {
-		{.name = "crypto/tls.(*Conn).Read"},
-		{.name = "crypto/tls.(*Conn).Write"},
-	};
 	_cleanup_free_ uint8_t *table = NULL;
-	const char *version;
+	uint64_t text = 0;
 	unsigned int i;
 	size_t size;
 	int r;
 
 	r = elffile_read_section(f, section, &table, &size, e);
-	if (r == 0)
-		r = gopclntab_find(table, size, functions, ARRAY_LEN(functions), &version, e);
+	if (r < 0)
+		return r;
+	if (elffile_relative(f, section->sh_addr + GOPCLNTAB_TEXT, &text) < 0)
+		text = 0;
+	r = gopclntab_find(table, size, text, functions, GO_FUNCTIONS, ret, e);
+	if (r < 0 || !ret->is_relative)
+		return r;
+	if (!functions[GO_ENTRY].end)
+		return err_set(e, -ENOTSUP, ".gopclntab does not say where the text begins");
+	text = f->header.e_entry - functions[GO_ENTRY].start;
+	for (i = 0; i < GO_FUNCTIONS; i++) {
+		functions[i].start += functions[i].end ? text : 0;
+		functions[i].end += functions[i].end ? text : 0;
+	}
+	return 0;
+}
+
+static int find_go(const struct elffile *f, struct flow *flow, const Elf64_Shdr *section,
+		   struct finder_tls *ret, struct err *e)
+{
+	struct gopclntab_function functions[GO_FUNCTIONS] = {
+		[GO_READ] = {.name = "crypto/tls.(*Conn).Read"},
+		[GO_WRITE] = {.name = "crypto/tls.(*Conn).Write"},
+		[GO_ENTRY] = {.name = "_rt0_amd64_linux"},
+	};
+	struct gopclntab_info info;
+	unsigned int i;
+	int r;
+
+	r = find_functions(f, section, functions, &info, e);
 	if (r < 0)
 		return r;
 	/* Linked out: this program makes no TLS connection. */
-	if (!functions[0].start || !functions[1].start)
+	if (!functions[GO_READ].end || !functions[GO_WRITE].end)
 		return 0;
 	ret->kind = FINDER_TLS_GO;
 	str_copy(ret->how, sizeof(ret->how), "gopclntab");
-	if (str_equal(version, "go1.16"))
+	if (str_equal(info.version, "go1.16"))
 		return err_set(e, -ENOTSUP,
 			       "Go before 1.18: the table does not tell whether arguments are in "
 			       "registers");
-	for (i = 0; i < ARRAY_LEN(functions); i++) {
+	for (i = GO_READ; i <= GO_WRITE; i++) {
 		r = locate(f, flow, functions[i].start, functions[i].end, true, &ret->calls[i]);
 		if (r < 0)
 			return err_set(e, r, "%s: cannot tell where it is left (%s)",
@@ -153,6 +181,8 @@ static int find_go(const struct elffile *f, struct flow *flow, const Elf64_Shdr 
 	ret->is_found = 1;
 	return 0;
 }
+
+_Static_assert(GO_READ == (int)FINDER_TLS_READ && GO_WRITE == (int)FINDER_TLS_WRITE, "one order");
 
 void tlsfind(const struct elffile *f, struct flow *scratch, struct finder_tls *ret)
 {
