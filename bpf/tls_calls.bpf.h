@@ -115,6 +115,26 @@ int tls_go_enter(struct pt_regs *ctx)
 	return 0;
 }
 
+/* As with OpenSSL; it may also be part of a read or write, which is known already. */
+SEC("uprobe")
+int tls_go_handshake(struct pt_regs *ctx)
+{
+	struct tls_call call = {.object = ctx->ax};
+	struct tls_key key = {.object = ctx->r14};
+	struct slot *s = slot_current();
+	const struct tls_call *found;
+
+	if (!s)
+		return 0;
+	key.tgid = s->tgid;
+	found = bpf_map_lookup_elem(&tls_calls, &key);
+	if (found && found->object == call.object)
+		return 0;
+	if (bpf_map_update_elem(&tls_calls, &key, &call, BPF_ANY))
+		lost(LOST_TLS);
+	return 0;
+}
+
 SEC("uprobe")
 int tls_go_exit(struct pt_regs *ctx)
 {
@@ -132,7 +152,7 @@ int tls_go_exit(struct pt_regs *ctx)
 		return 0;
 	call = *found;
 	bpf_map_delete_elem(&tls_calls, &key);
-	if (n > 0)
+	if (n > 0 && call.buffer)
 		tls_take(s, call.object, call.buffer, n,
 			 bpf_get_attach_cookie(ctx) & TLS_COOKIE_WRITE);
 	return 0;

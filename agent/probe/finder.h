@@ -57,11 +57,12 @@ struct finder_heap {
 
 /* TLS libraries of which the plain bytes can be read. */
 enum finder_tls_kind { FINDER_TLS_NONE, FINDER_TLS_OPENSSL, FINDER_TLS_GO, FINDER_TLS_KINDS };
-/* OpenSSL has all of them (the last two since 1.1.1), Go the first two. */
+/* OpenSSL: not CLIENT, and *_EX since 1.1.1. Go: the first four. */
 enum finder_tls_call {
 	FINDER_TLS_READ,
 	FINDER_TLS_WRITE,
-	FINDER_TLS_HANDSHAKE, /* only its entry is probed */
+	FINDER_TLS_HANDSHAKE, /* only the entries of handshakes are probed */
+	FINDER_TLS_CLIENT,    /* a client's handshake, where it is another function */
 	FINDER_TLS_READ_EX,
 	FINDER_TLS_WRITE_EX,
 	FINDER_TLS_CALLS

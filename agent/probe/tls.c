@@ -69,13 +69,13 @@ static int attach_file(struct probe_set *set, const struct gcfile *file,
 		for (call = 0; call < FINDER_TLS_CALLS && r == 0; call++) {
 			const struct finder_function *f = &found->calls[call];
 
-			if (!f->offset || (pass == 0 && call == FINDER_TLS_HANDSHAKE))
+			if (!f->offset || (pass == 0 && !f->exit_count))
 				continue;
 			if (pass == 0)
 				link = at_exits(is_go ? "tls_go_exit" : "tls_exit", f,
 						cookie_of(call));
-			else if (call == FINDER_TLS_HANDSHAKE)
-				link = at_entry("tls_handshake", f);
+			else if (!f->exit_count)
+				link = at_entry(is_go ? "tls_go_handshake" : "tls_handshake", f);
 			else
 				link = at_entry(is_go ? "tls_go_enter" : "tls_enter", f);
 			r = gclink_attach(set, how, file, &link);

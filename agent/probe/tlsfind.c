@@ -72,7 +72,8 @@ static int locate_symbol(const struct elffile *f, struct flow *flow,
 			 const struct elffile_symbols *symbols, unsigned int call,
 			 struct finder_function *ret)
 {
-	const Elf64_Sym *sym = elffile_find_symbol(symbols, openssl_names[call]);
+	const char *name = openssl_names[call];
+	const Elf64_Sym *sym = name ? elffile_find_symbol(symbols, name) : NULL;
 	uint64_t end;
 
 	if (!sym)
@@ -117,7 +118,7 @@ static bool find_openssl(const struct elffile *f, struct flow *flow, const char 
 
 /* ---- Go ---- */
 
-enum { GO_READ, GO_WRITE, GO_ENTRY, GO_FUNCTIONS };
+enum { GO_READ, GO_WRITE, GO_SERVER, GO_CLIENT, GO_ENTRY, GO_FUNCTIONS };
 
 /* As examine_go.c: where the text begins is said by the table, a relocation or the entry. */
 static int find_functions(const struct elffile *f, const Elf64_Shdr *section,
@@ -154,6 +155,8 @@ static int find_go(const struct elffile *f, struct flow *flow, const Elf64_Shdr 
 	struct gopclntab_function functions[GO_FUNCTIONS] = {
 		[GO_READ] = {.name = "crypto/tls.(*Conn).Read"},
 		[GO_WRITE] = {.name = "crypto/tls.(*Conn).Write"},
+		[GO_SERVER] = {.name = "crypto/tls.(*Conn).serverHandshake"},
+		[GO_CLIENT] = {.name = "crypto/tls.(*Conn).clientHandshake"},
 		[GO_ENTRY] = {.name = "_rt0_amd64_linux"},
 	};
 	struct gopclntab_info info;
@@ -178,11 +181,19 @@ static int find_go(const struct elffile *f, struct flow *flow, const Elf64_Shdr 
 			return err_set(e, r, "%s: cannot tell where it is left (%s)",
 				       functions[i].name, err_text(r));
 	}
+	/* A program may be a server or a client alone. */
+	for (; i <= GO_CLIENT; i++) {
+		if (functions[i].end && locate_entry(f, functions[i].start, &ret->calls[i]) < 0)
+			return err_set(e, -ENOENT, "%s: no code there", functions[i].name);
+	}
 	ret->is_found = 1;
 	return 0;
 }
 
-_Static_assert(GO_READ == (int)FINDER_TLS_READ && GO_WRITE == (int)FINDER_TLS_WRITE, "one order");
+_Static_assert(GO_READ == (int)FINDER_TLS_READ && GO_WRITE == (int)FINDER_TLS_WRITE &&
+		       GO_SERVER == (int)FINDER_TLS_HANDSHAKE &&
+		       GO_CLIENT == (int)FINDER_TLS_CLIENT,
+	       "one order");
 
 void tlsfind(const struct elffile *f, struct flow *scratch, struct finder_tls *ret)
 {
