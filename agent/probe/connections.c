@@ -92,7 +92,12 @@ int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd)
 	if (copy < 0)
 		return -errno;
 	r = socket_is_downstream(set, copy);
-	if (r)
+	if (r == -ENOENT) {
+		r = upstreams_of_socket(set, (unsigned int)gateway, copy);
+		c.flags = CONNECTION_UPSTREAM;
+		c.upstream = r < 0 ? 0 : (uint32_t)r;
+	}
+	if (r < 0)
 		return r;
 	c.streams[0].state = STREAM_SYNC;
 	c.streams[1].state = STREAM_FIRST;
@@ -103,7 +108,7 @@ int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd)
 		__atomic_fetch_add(&set->control->lost[LOST_CONNECTIONS], 1, __ATOMIC_RELAXED);
 		return -errno;
 	}
-	if ((unsigned int)gateway < GATEWAYS)
+	if ((unsigned int)gateway < GATEWAYS && !(c.flags & CONNECTION_UPSTREAM))
 		set->control->seeded[gateway]++;
 	return 0;
 }

@@ -454,6 +454,14 @@ struct connection_scan {
 	void *data;
 };
 
+static bool port_listens(const struct sockets *s, uint16_t port)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (s->rows[i].state == SOCKET_LISTENING && s->rows[i].port == port)
+			return true;
+	return false;
+}
+
 static void on_connection(void *data, int fd, uint64_t inode)
 {
 	struct connection_scan *scan = data;
@@ -472,6 +480,9 @@ static void on_connection(void *data, int fd, uint64_t inode)
 			return;
 		}
 	}
+	/* Accepted by nobody here: the gateway's own end of a connection to an upstream. */
+	if (!port_listens(scan->sockets, row->port))
+		scan->fn(scan->data, scan->pid, fd);
 }
 
 int gateways_each_connection(pid_t pid, const struct gateway_found *found,

@@ -53,8 +53,9 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 /* How many processes the last scan was not allowed to look at: other users' without CAP_SYS_PTRACE. */
 unsigned int gateways_unreadable(const struct gateways *g);
 
-/* Calls fn for each established connection of a process whose local end is one of the ports (or
- * an accepted unix connection): what was there before we were. */
+/* Calls fn for each established connection of a process that was there before we were: those whose
+ * local end is one of the ports, accepted unix connections, and TCP connections to upstreams (their
+ * local end is no port that anybody listens on). */
 int gateways_each_connection(pid_t pid, const struct gateway_found *found,
 			     void (*fn)(void *data, pid_t pid, int fd), void *data);
 

@@ -70,7 +70,8 @@ void probe_forget_process(struct probe_set *set, uint32_t tgid);
 /* TCP ports and unix sockets on which a gateway listens: connections accepted there, or found by
  * seeding with that local port, are downstream. */
 int probe_set_listen_port(struct probe_set *set, uint16_t port, bool is_on);
-/* A connection that was there before we were: counting begins at its next request line. */
+/* A connection that was there before we were, a client's or to an upstream by TCP: counting begins at
+ * its next request line. */
 int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd);
 
 /* Folds exited threads into their gateway's retired bank, exactly once even if we die in the

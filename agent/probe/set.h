@@ -156,6 +156,12 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns);
 /* Maps the ring buffers. */
 int records_open(struct probe_set *set);
 
+/* ---- upstreams.c ---- */
+
+/* Number of the record of the address that a TCP socket is connected to, made if there is none.
+ * -ENOENT: it is no such socket. */
+int upstreams_of_socket(struct probe_set *set, unsigned int gateway, int fd);
+
 /* ---- pins.c ---- */
 
 /* -EOPNOTSUPP with the reason in e: no bpffs there. */
