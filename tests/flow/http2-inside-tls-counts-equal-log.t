@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# HTTP/2 inside TLS, as clients of the real world speak it, on nginx and HAProxy: requests by
-# status and method are what the access logs say, exactly.
+# HTTP/2 inside TLS, as clients of the real world speak it, on nginx, HAProxy (OpenSSL) and caddy (Go):
+# requests by status and method are what the access logs say, exactly.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/gateways.sh"
 source "$(dirname "$0")/tls.sh"
 
-for tool in haproxy h2load hey openssl; do
+for tool in haproxy caddy h2load openssl jq; do
 	command -v $tool >/dev/null || skip_all "$tool is not installed"
 done
 world_begin http2-tls
-gateways=(nginx haproxy)
 head -c 13007 /dev/zero >"$world/big"
 chmod 644 "$world/big"
 nginx_with_tls "location = /moved { return 301 /hello; } location = /down { return 503; } location = /big { alias $world/big; }"
@@ -19,7 +18,7 @@ nginx_edit=${nginx_edit/ ssl;/ ssl http2;}
 nginx_edit+='; s|combined;|codes;|; s|^    access_log|    log_format codes "$status $request_method $server_protocol";\n&|'
 start_nginx 2 || { echo "Bail out! nginx does not start"; exit 1; }
 
-mkdir -p "$world/haproxy"
+mkdir -p "$world/haproxy" "$world/caddy/home"
 new_port
 haproxy_port=$port
 cat >"$world/haproxy/haproxy.cfg" <<CONF
@@ -41,21 +40,44 @@ frontend one
 CONF
 haproxy -W -f "$world/haproxy/haproxy.cfg" >>"$world/haproxy/access.log" 2>>"$world/haproxy/error.log" &
 world_pids+=($!)
-declare -A url=([nginx]=$tls [haproxy]=https://127.0.0.1:$haproxy_port)
+new_port
+caddy_port=$port
+cat >"$world/caddy/Caddyfile" <<CONF
+{
+	admin off
+	auto_https off
+}
+https://127.0.0.1:$caddy_port {
+	tls $tls_cert $tls_key
+	log {
+		output file $world/caddy/access.log
+	}
+	respond /hello "hello"
+	redir /moved /hello 301
+	respond /down 503
+	root * $world
+	file_server /big
+	respond 404
+}
+CONF
+HOME=$world/caddy/home caddy run --adapter caddyfile --config "$world/caddy/Caddyfile" 2>>"$world/caddy/error.log" &
+world_pids+=($!)
+declare -A url=([nginx]=$tls [haproxy]=https://127.0.0.1:$haproxy_port [caddy]=https://127.0.0.1:$caddy_port)
 answers_tls() { curl -sfk -o /dev/null "$1/hello"; }
-for each in "${gateways[@]}"; do
+for each in nginx haproxy caddy; do
 	wait_for 20 answers_tls "${url[$each]}" || { echo "Bail out! $each does not start"; exit 1; }
 done
 
-match_gateways "nginx=nginx:$tls_port" "haproxy=haproxy:$haproxy_port"
+match_gateways "nginx=nginx:$tls_port" "haproxy=haproxy:$haproxy_port" "caddy=caddy:$caddy_port"
 start_agent
-all_seen() { for each in "${gateways[@]}"; do agent_metric tidegate_workers "$each" || return; done; }
-wait_for 10 all_seen; ok $? "the agent sees the gateways"
+three() { for each in nginx haproxy caddy; do agent_metric tidegate_workers "$each" || return; done; }
+wait_for 10 three; ok $? "the agent sees three gateways"
 
 log_nginx() { awk '{print $1, $2}' "$world/nginx/logs/access.log"; }
 log_haproxy() { awk 'NF == 3 && $2 != "<BADREQ>" {print $1, $2}' "$world/haproxy/access.log"; }
+log_caddy() { jq -r '"\(.status) \(.request.method)"' "$world/caddy/access.log"; }
 declare -A log_before
-for each in "${gateways[@]}"; do log_before[$each]=$("log_$each" | wc -l); done
+for each in nginx haproxy caddy; do log_before[$each]=$("log_$each" | wc -l); done
 log_sums() { "log_$1" | tail -n +$((log_before[$1] + 1)) | sort | uniq -c | awk '{print $2, $3, $1}' | sort; }
 agent_sums() {
 	curl -sf "http://127.0.0.1:$agent_port/metrics" | sed -n "/^tidegate_requests_total.*gateway=\"$1\"/{
@@ -68,11 +90,11 @@ load() { # load URL
 	h2load -n 211 -c 3 -m 10 "$1/moved" "$1/hello" "$1/down" "$1/nope"
 	h2load -n 53 -c 2 -m 5 -H ':method: HEAD' "$1/hello"
 	h2load -n 29 -c 2 -m 3 "$1/big"
-	hey -h2 -n 307 -c 1 "$1/hello"
+	h2load -n 307 -c 307 -m 1 "$1/hello"
 	curl -sk -o /dev/null --data-binary "@$world/big" "$1/nope"
 	curl -sk --http1.1 -o /dev/null "$1/hello" # which is still spoken beside it
 } >>"$world/load.txt" 2>&1
-for each in "${gateways[@]}"; do
+for each in nginx haproxy caddy; do
 	load "${url[$each]}"
 	wait_for 10 agrees $each
 	is "$(agent_sums $each)" "$(log_sums $each)" "$each: counted by status and method as in the log"
