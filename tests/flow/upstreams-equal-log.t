@@ -4,6 +4,7 @@
 # time, and each upstream that refuses, hangs, leaves or breaks off. A client that leaves is no fault of
 # theirs. The keeper is killed in between.
 source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/tls.sh"
 source "$(dirname "$0")/upstreams.sh"
 
 world_begin upstream
@@ -28,6 +29,7 @@ http {
 	scgi_temp_path $front/body;
 	keepalive_requests 1000000;
 	upstream kept { server 127.1.0.1:$backend_port; keepalive 8; keepalive_requests 1000000; }
+	upstream secret { server 127.1.0.10:$backend_tls_port; keepalive 8; }
 	proxy_next_upstream off;
 	server {
 		listen 127.0.0.1:$gateway_port;
@@ -43,6 +45,12 @@ http {
 		location /gone/ { proxy_pass http://127.1.0.6:$backend_port/gone; }
 		location /half/ { proxy_buffering off; proxy_pass http://127.1.0.7:$backend_port/half; }
 		location /left/ { proxy_pass http://127.1.0.8:$backend_port/; }
+		location /secret/ { proxy_pass https://127.1.0.9:$backend_tls_port/; }
+		location /kept-secret/ {
+			proxy_http_version 1.1;
+			proxy_set_header Connection "";
+			proxy_pass https://secret/;
+		}
 		location /many/ { proxy_pass http://127.1.1.\$arg_n:$backend_port/fast; }
 		location /fast { return 200 "fast\n"; }
 	}
@@ -72,6 +80,11 @@ is_upstream seconds_count 127.1.0.2 498 "each answer over a connection of its ow
 is_upstream connect_seconds_count 127.1.0.2 498 "each of those connections"
 [ "$(upstream_count connect_seconds_count 127.1.0.1)" -le 16 ]; ok $? "few connections were kept"
 
+load -n 97 -c 1 "$gateway/secret/hello"
+load -n 202 -c 2 "$gateway/kept-secret/hello"
+secret_is() { [ "$(agent_metric tidegate_upstream_seconds_count "127.1.0.$1:$backend_tls_port")" = "$2" ]; }
+wait_for 10 secret_is 9 97; ok $? "each answer inside TLS"
+wait_for 10 secret_is 10 202; ok $? "and over kept TLS connections"
 load -n 30 -c 10 "$gateway/slow/sleep?ms=200"
 is_upstream seconds_count 127.1.0.3 30 "each slow answer"
 awk -v ours="$(upstream_count seconds_sum 127.1.0.3)" -v log_s="$(log_sum 127.1.0.3)" 'BEGIN {
@@ -107,7 +120,7 @@ is "$(upstream_count seconds_count 127.1.0.1)" $((1996 + 53 + 101)) "and what wa
 for _ in 1 2 3; do
 	for n in $(seq 40); do echo "url = \"$gateway/many/?n=$n\""; done
 done | curl -s -K - >>"$world/hey.txt"
-total=$((1996 + 53 + 101 + 498 + 30 + 1 + 120))
+total=$((1996 + 53 + 101 + 498 + 97 + 202 + 30 + 1 + 120))
 total_is() { [ "$(agent_metric tidegate_upstream_seconds_count)" = $total ]; }
 wait_for 10 total_is
 is "$(agent_metric tidegate_upstream_seconds_count)" $total "answers of all upstreams"
@@ -116,7 +129,7 @@ names() {
 		sed -n 's/^tidegate_upstream_[a-z_]*{.*upstream="\([^"]*\)".*/\1/p' | sort -u
 }
 is "$(names | grep -vc '^other$')" 32 "as many upstreams as have names"
-is "$(agent_metric tidegate_upstream_seconds_count 'upstream="other"')" $((120 - 3 * (32 - 8))) \
+is "$(agent_metric tidegate_upstream_seconds_count 'upstream="other"')" $((120 - 3 * (32 - 10))) \
 	"the answers of the others"
 is "$(agent_metric tidegate_requests_lost_total)" 7 "lost are the requests whose answers broke off"
 open() { [ "$(agent_metric tidegate_connections_open)" = 0 ]; }

@@ -4,6 +4,7 @@
 # that are spliced; counts are the backend's log, one by one.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/gateways.sh"
+source "$(dirname "$0")/tls.sh"
 source "$(dirname "$0")/upstreams.sh"
 
 for tool in haproxy caddy hey; do

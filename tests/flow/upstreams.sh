@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154 # lib.sh sets world, port, …
 # Upstreams for a gateway under test: the demo's nginx as a backend on all of 127.0.0.0/8, so that
-# each purpose has an address of its own. Source it after lib.sh.
+# each purpose has an address of its own; by TLS as well, on a port beside. Source it after lib.sh
+# and tls.sh.
 
 # Handlers are the demo's; /gone closes without an answer, /half breaks off in the middle of one. A log
 # line: the address, the path, the status.
@@ -9,6 +10,8 @@ start_backend() { # start_backend [KEEPALIVE-REQUESTS]
 	local dir=$world/backend
 	new_port
 	backend_port=$port
+	new_port
+	backend_tls_port=$port
 	mkdir -p "$dir/logs" "$dir/body"
 	chmod 755 "$dir"
 	cat >"$dir/handlers.conf" <<-'CONF'
@@ -23,7 +26,8 @@ start_backend() { # start_backend [KEEPALIVE-REQUESTS]
 	}
 	CONF
 	# shellcheck disable=SC2016 # nginx's variables
-	sed -e "s|listen 127.0.0.1:@PORT@|listen @PORT@|; s|@PORT@|$port|; s|@WORKERS@|1|; s|@DIR@|$dir|g" \
+	make_certificate || return 1
+	sed -e "s|listen 127.0.0.1:@PORT@.*|listen @PORT@; listen $backend_tls_port ssl; ssl_certificate $tls_cert; ssl_certificate_key $tls_key;|; s|@PORT@|$backend_port|; s|@WORKERS@|1|; s|@DIR@|$dir|g" \
 		-e "s|keepalive_requests .*|keepalive_requests ${1:-1000000};|" \
 		-e 's|access_log \(.*\) combined;|log_format to "$server_addr $uri $status"; access_log \1 to;|' \
 		-e "s|location = /fast {|include $dir/handlers.conf;\n        &|" \
