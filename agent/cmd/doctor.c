@@ -8,6 +8,7 @@
 #include "cmd/keeper.h"
 #include "cmd/verbs.h"
 #include "probe/gateways.h"
+#include "probe/sight.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -127,6 +128,16 @@ static void check_probes(struct doctor *d, const struct probe_set *set)
 	}
 }
 
+/* What the machine can do is said in the checks, here what of this gateway is seen. */
+static json_t *requests_of(const struct probe_set *set, const struct gateway_found *f)
+{
+	struct sight sight = {.state = PROBE_UNAVAILABLE, .why = "no BPF program could be loaded"};
+
+	if (set)
+		sight_look(f, &sight);
+	return json_pack("{s:s, s:s}", "state", state_names[sight.state], "why", sight.why);
+}
+
 static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int index,
 			  const struct gateway_found *f, const struct config *config)
 {
@@ -152,17 +163,17 @@ static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int 
 		probe_tls_attach(set, (uint32_t)pid, &tls);
 	for (unsigned int i = 0; i < f->port_count; i++)
 		json_array_append_new(ports, json_integer(f->ports[i]));
-	json_array_append_new(d->gateways,
-			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:{s:s, s:s, s:s, "
-					"s:f, s:s, s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}}",
-					"name", f->name, "pid", (int)f->master, "exe", f->exe,
-					"runtime", gc.runtime, "driver", f->driver, "processes",
-					(int)f->process_count, "ports", ports, "gc", "state",
-					state_names[gc.state], "how", gc.how, "attach", gc.attach,
-					"confidence", gc.confidence, "reason", gc.reason, "object",
-					gc.object, "why", gc.why, "tls", "state",
-					state_names[tls.state], "library", tls.library, "how",
-					tls.how, "object", tls.object, "why", tls.why));
+	json_array_append_new(
+		d->gateways,
+		json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:o, s:{s:s, s:s, s:s, "
+			  "s:f, s:s, s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}}",
+			  "name", f->name, "pid", (int)f->master, "exe", f->exe, "runtime",
+			  gc.runtime, "driver", f->driver, "processes", (int)f->process_count,
+			  "ports", ports, "requests", requests_of(set, f), "gc", "state",
+			  state_names[gc.state], "how", gc.how, "attach", gc.attach, "confidence",
+			  gc.confidence, "reason", gc.reason, "object", gc.object, "why", gc.why,
+			  "tls", "state", state_names[tls.state], "library", tls.library, "how",
+			  tls.how, "object", tls.object, "why", tls.why));
 }
 
 static void check_discovery(struct doctor *d, int found, unsigned int unreadable)
@@ -230,12 +241,15 @@ static void print_text(const struct doctor *d, const char *kernel)
 	{
 		const json_t *gc = json_object_get(row, "gc");
 		const json_t *tls = json_object_get(row, "tls");
+		const json_t *requests = json_object_get(row, "requests");
 
 		printf("gateway %s: pid %lld, %lld processes, %s\n",
 		       json_string_value(json_object_get(row, "name")),
 		       (long long)json_integer_value(json_object_get(row, "pid")),
 		       (long long)json_integer_value(json_object_get(row, "processes")),
 		       json_string_value(json_object_get(row, "exe")));
+		printf("  requests %s %s\n", json_string_value(json_object_get(requests, "state")),
+		       json_string_value(json_object_get(requests, "why")));
 		printf("  gc %s %s %s %s %s\n", json_string_value(json_object_get(gc, "state")),
 		       json_string_value(json_object_get(row, "runtime")),
 		       json_string_value(json_object_get(gc, "how")),

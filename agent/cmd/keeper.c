@@ -69,7 +69,8 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 		.now = &state,
 		.gc = &gc,
 		.has_syscalls = k->has_syscalls,
-		.has_requests = k->has_requests,
+		.has_requests = k->has_requests && w->sight.state != PROBE_UNAVAILABLE,
+		.is_quic_possible = w->sight.state == PROBE_DEGRADED,
 		.has_loop = k->has_loop,
 		.gc_runtime = w->gc_runtime,
 		.is_draining = g->draining,
@@ -90,7 +91,7 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 	w->integral_at_ns = now;
 	keeper_series_write(w->series, &v);
 	g->workers = state.threads;
-	g->requests_known = k->has_requests;
+	g->requests_known = v.has_requests;
 	g->accepts = k->cells.accepts;
 	g->requests_started = k->cells.requests_started;
 	g->requests_completed = k->cells.requests_completed;

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SIGHT_NS (30 * NS_PER_S)
+
 struct segment_gateway *keeper_record(struct keeper *k, unsigned int i)
 {
 	return segment_writer_gateway_at(k->segment, i);
@@ -158,6 +160,25 @@ static uint32_t worker_uid(const struct gateway_found *f)
 	return line && sscanf(line + 5, "%*u %u", &uid) == 1 ? uid : SEGMENT_NO_UID;
 }
 
+/* Rings and listeners come and go with processes, seldom otherwise. */
+static void look_for_requests(struct watched *w, const struct gateway_found *f)
+{
+	uint64_t now = clock_mono_ns();
+	struct sight sight;
+
+	if (f->is_remembered && w->sight_ns && now - w->sight_ns < SIGHT_NS)
+		return;
+	sight_look(f, &sight);
+	if (sight.state == PROBE_UNAVAILABLE && w->sight.state != sight.state)
+		log_warning("keeper", "requests are unavailable", "gateway=%s why=\"%s\"", f->name,
+			    sight.why);
+	else if (sight.state == PROBE_DEGRADED && w->sight.state != sight.state)
+		log_info("keeper", "some requests may not be seen", "gateway=%s why=\"%s\"",
+			 f->name, sight.why);
+	w->sight = sight;
+	w->sight_ns = now;
+}
+
 static void watch_found(struct keeper *k, const struct gateway_found *f)
 {
 	int index = find_record(k, f);
@@ -190,6 +211,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 	}
 	if (!f->is_remembered)
 		g->worker_uid = worker_uid(f);
+	look_for_requests(w, f);
 	keeper_systems_found(k->systems, (unsigned int)index, g->name, g->instance, f);
 	if (k->probes)
 		watch_processes(k, w, (unsigned int)index, f);

@@ -35,6 +35,7 @@ enum gauge_row {
 	ROW_CONNECTIONS,
 	ROW_WORKERS,
 	ROW_DRAINING,
+	ROW_REQUESTS_STATE,
 	GAUGE_ROWS
 };
 enum counter_row { ROW_LOST, ROW_ABORTED, ROW_HEALTH, ROW_ACCEPTS, ROW_BUSY, COUNTER_ROWS };
@@ -45,6 +46,7 @@ static const enum metric_id gauge_metrics[GAUGE_ROWS] = {
 	[ROW_CONNECTIONS] = METRIC_ID_CONNECTIONS_OPEN,
 	[ROW_WORKERS] = METRIC_ID_WORKERS,
 	[ROW_DRAINING] = METRIC_ID_DRAINING,
+	[ROW_REQUESTS_STATE] = METRIC_ID_REQUESTS_STATE,
 };
 static const enum metric_id counter_metrics[COUNTER_ROWS] = {
 	[ROW_LOST] = METRIC_ID_REQUESTS_LOST,     [ROW_ABORTED] = METRIC_ID_REQUESTS_ABORTED,
@@ -238,6 +240,10 @@ void keeper_series_write(struct keeper_series *s, const struct keeper_values *v)
 	put_gauge(s, ROW_CONNECTIONS, v->has_requests, (double)v->now->connections_open);
 	put_gauge(s, ROW_WORKERS, true, v->now->threads);
 	put_gauge(s, ROW_DRAINING, true, v->is_draining ? 1 : 0);
+	put_gauge(s, ROW_REQUESTS_STATE, true,
+		  !v->has_requests      ? 0
+		  : v->is_quic_possible ? 0.5
+					: 1);
 	if (v->has_requests)
 		write_requests(s, c);
 	if (v->has_syscalls)

@@ -22,6 +22,7 @@ struct keeper_values {
 	double in_flight_mean;
 	bool has_mean; /* false on the first tick */
 	bool has_syscalls, has_requests, has_loop;
+	bool is_quic_possible;  /* some of its requests may pass unseen */
 	const char *gc_runtime; /* "" when GC is unavailable */
 	bool is_draining;
 };

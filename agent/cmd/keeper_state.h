@@ -10,6 +10,7 @@
 #include "cmd/keeper_upstreams.h"
 #include "probe/gateways.h"
 #include "probe/records.h"
+#include "probe/sight.h"
 #include "segment/writer.h"
 
 /* One instance; its index is that of its record in host.seg and of its cells in BPF. */
@@ -19,6 +20,8 @@ struct watched {
 	char gc_runtime[16];
 	struct probe_gc_report gc;
 	struct probe_tls_report tls;
+	struct sight sight; /* of its requests */
+	uint64_t sight_ns;
 	uint64_t integral_ns, integral_at_ns; /* of the tick before */
 };
 
