@@ -182,44 +182,65 @@ int gc_full_exit(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Lowest bit of gc_stopped: the world stands for the end of marking. */
+#define GC_STOPPED_MARKED 1ull
+
 SEC("uprobe")
 int gc_world_stop(struct pt_regs *ctx)
 {
 	struct slot *slot = slot_current();
-	u64 now_ns;
+	u64 since;
 	u32 tgid;
 
 	if (!slot)
 		return 0;
 	tgid = slot->tgid;
-	now_ns = bpf_ktime_get_ns();
-	bpf_map_update_elem(&gc_stopped, &tgid, &now_ns, BPF_ANY);
+	since = bpf_ktime_get_ns() & ~GC_STOPPED_MARKED;
+	bpf_map_update_elem(&gc_stopped, &tgid, &since, BPF_ANY);
 	return 0;
+}
+
+static __always_inline void gc_world_runs(struct slot *slot, u64 now_ns, bool is_marked)
+{
+	u32 tgid = slot->tgid, zero = 0;
+	struct gc_control *control_gc;
+	u64 *since, ns, bias;
+
+	since = bpf_map_lookup_elem(&gc_stopped, &tgid);
+	control_gc = bpf_map_lookup_elem(&gc_settings, &zero);
+	if (!since || !control_gc || (is_marked && !(*since & GC_STOPPED_MARKED)))
+		return;
+	ns = now_ns - *since;
+	bpf_map_delete_elem(&gc_stopped, &tgid);
+	if (!keeper_lives(now_ns))
+		return;
+	bias = control_gc->bias_ns[0];
+	ns = ns > bias ? ns - bias : 0;
+	histogram_add(slot->cells.gc_ns[GC_STW], ns);
+	slot->cells.gc_sum_ns[GC_STW] += ns;
 }
 
 SEC("uprobe")
 int gc_world_start(struct pt_regs *ctx)
 {
-	u64 now_ns = bpf_ktime_get_ns(), *since, ns, bias;
+	u64 now_ns = bpf_ktime_get_ns();
 	struct slot *slot = slot_current();
-	struct gc_control *control_gc;
-	u32 tgid, zero = 0;
 
-	if (!slot)
-		return 0;
-	tgid = slot->tgid;
-	since = bpf_map_lookup_elem(&gc_stopped, &tgid);
-	control_gc = bpf_map_lookup_elem(&gc_settings, &zero);
-	if (!since || !control_gc)
-		return 0;
-	ns = now_ns - *since;
-	bpf_map_delete_elem(&gc_stopped, &tgid);
-	if (!keeper_lives(now_ns))
-		return 0;
-	bias = control_gc->bias_ns[0];
-	ns = ns > bias ? ns - bias : 0;
-	histogram_add(slot->cells.gc_ns[GC_STW], ns);
-	slot->cells.gc_sum_ns[GC_STW] += ns;
+	if (slot)
+		gc_world_runs(slot, now_ns, 0);
+	return 0;
+}
+
+/* Go counts the pause at the end of marking up to here, that at its beginning until the processors run
+ * again, which is where gc_world_start is then. */
+SEC("uprobe")
+int gc_world_starts(struct pt_regs *ctx)
+{
+	u64 now_ns = bpf_ktime_get_ns();
+	struct slot *slot = slot_current();
+
+	if (slot)
+		gc_world_runs(slot, now_ns, 1);
 	return 0;
 }
 
@@ -230,6 +251,23 @@ int gc_world_cycle(struct pt_regs *ctx)
 
 	if (slot && keeper_lives(bpf_ktime_get_ns()))
 		slot->cells.gc_cycles++;
+	return 0;
+}
+
+SEC("uprobe")
+int gc_world_marked(struct pt_regs *ctx)
+{
+	struct slot *slot = slot_current();
+	u64 *since;
+	u32 tgid;
+
+	if (!slot || !keeper_lives(bpf_ktime_get_ns()))
+		return 0;
+	tgid = slot->tgid;
+	slot->cells.gc_cycles++;
+	since = bpf_map_lookup_elem(&gc_stopped, &tgid);
+	if (since)
+		*since |= GC_STOPPED_MARKED;
 	return 0;
 }
 

@@ -89,6 +89,21 @@ static const Elf64_Shdr *find_section(const struct elffile *f, bool *ret_is_alon
 	return elffile_section(f, ".data.rel.ro");
 }
 
+/* The first pause of a cycle is over when startTheWorldWithSema is left, says the runtime's own count, so
+ * its ways out are wanted as well. Without them it ends at the entry, as the second one does. */
+static void locate_exits(const struct elffile *f, const struct gopclntab_function *start,
+			 struct finder_result *ret)
+{
+	struct finder_function left;
+	unsigned int i;
+
+	if (examine_locate(f, start->name, start->start, start->end, true, &left, NULL) < 0)
+		return;
+	ret->start.exit_count = left.exit_count;
+	for (i = 0; i < left.exit_count; i++)
+		ret->start.exits[i] = left.exits[i];
+}
+
 int examine_go(const struct elffile *f, struct finder_result *ret, struct err *e)
 {
 	struct gopclntab_function functions[FUNCTIONS] = {
@@ -122,6 +137,7 @@ int examine_go(const struct elffile *f, struct finder_result *ret, struct err *e
 				   false, places[i], e);
 	if (r < 0)
 		return r;
+	locate_exits(f, &functions[1], ret);
 	str_copy(ret->how, sizeof(ret->how), "gopclntab");
 	snprintf(ret->reason, sizeof(ret->reason), "named by .gopclntab as %s writes it%s",
 		 info.version, info.is_relative ? ", placed by the program's entry" : "");

@@ -152,9 +152,11 @@ static int attach_go(struct probe_set *set, enum uprobe_how how, const struct gc
 		     const struct finder_result *found)
 {
 	const struct gclink links[] = {
-		at_entry("gc_world_start", &found->start, -1),
+		found->start.exit_count ? at_exits("gc_world_start", &found->start, -1)
+					: at_entry("gc_world_start", &found->start, -1),
+		at_entry("gc_world_starts", &found->start, -1),
 		at_entry("gc_world_stop", &found->stop, -1),
-		at_entry("gc_world_cycle", &found->cycle, -1),
+		at_entry("gc_world_marked", &found->cycle, -1),
 	};
 	unsigned int i;
 	int r = 0;

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What gc-nginx.t and the bench share: a real nginx with gc-handler.lua, and the counter (gc.t with
-# arguments) that watches its worker.
+# What gc-nginx.t, gc-haproxy.t and the benches share: a real gateway with gc-cycles.lua, and the counter
+# (gc.t with arguments) that watches its worker. GC_WRAP: a command that starts the gateway.
 source "$(dirname "${BASH_SOURCE[0]}")/../flow/lib.sh"
 
 gc_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 gc_counter=$BUILD/tests/bpf/gc.t
 gc_modules=/usr/lib/nginx/modules
 gc_luajit=$(ldconfig -p | awk '/libluajit-5.1.so.2 /{print $NF; exit}')
-gc_dir='' gc_nginx='' gc_worker='' gc_port=''
+gc_wrap=${GC_WRAP:-} gc_dir='' gc_nginx='' gc_worker='' gc_port=''
 
 gc_end() {
 	gc_watch_end
@@ -69,7 +69,7 @@ gc_get() { curl -sS --max-time 60 "http://127.0.0.1:$gc_port/$1"; }
 
 # A fresh worker each time, so that runs with and without probes begin with the same heap.
 gc_nginx_start() {
-	LD_LIBRARY_PATH=$gc_dir nginx -c "$gc_dir/nginx.conf" &
+	LD_LIBRARY_PATH=$gc_dir $gc_wrap nginx -c "$gc_dir/nginx.conf" &
 	gc_nginx=$!
 	wait_for 10 gc_get "" || { cat "$gc_dir/error.log" >&2; return 1; }
 	gc_worker=$(tr -d ' ' <"/proc/$gc_nginx/task/$gc_nginx/children")
@@ -83,6 +83,33 @@ gc_nginx_end() {
 
 # gc_worker: a pid, or a pid and its threads.
 # shellcheck disable=SC2086 # several words
+gc_haproxy_start() { # beside gc_dir, or after gc_begin
+	new_port
+	gc_port=$port
+	cat >"$gc_dir/haproxy.cfg" <<-CONF
+	global
+	  nbthread 1
+	  maxconn 100
+	  lua-load $gc_here/gc-haproxy.lua
+	  # A cycle in steps takes longer than a request may without these.
+	  tune.lua.session-timeout 60s
+	  tune.lua.service-timeout 60s
+	  tune.lua.forced-yield 1000000
+	defaults
+	  mode http
+	  timeout connect 5s
+	  timeout client 60s
+	  timeout server 60s
+	frontend web
+	  bind 127.0.0.1:$gc_port
+	  http-request use-service lua.gc if { path /gc }
+	  http-request use-service lua.nothing
+	CONF
+	$gc_wrap haproxy -db -f "$gc_dir/haproxy.cfg" >"$gc_dir/error.log" 2>&1 &
+	gc_nginx=$!
+	gc_worker=$!
+	wait_for 10 gc_get "" || { cat "$gc_dir/error.log" >&2; return 1; }
+}
 gc_watch() { # sets gc_report
 	coproc gc_watcher { exec "$gc_counter" $gc_worker 2>"$gc_dir/counter.log"; }
 	# shellcheck disable=SC2154 # coproc sets it
