@@ -202,9 +202,9 @@ void decode_arm64(const cs_insn *in, struct decode_memory *memory, struct flow_i
 	ret->stores_gc =
 		(is_like(word, 0xffc00000, 0xb9000000) || is_like(word, 0xffe00c00, 0xb8000000)) &&
 		memory->vmstate_gc >> bits(word, 0, 5) & 1;
-	/* cmp x, 0 and cmp x, x of what was loaded just before */
+	/* cmp x, 0 (or 1: clang turns "> 0" into ">= 1"), cmp x, x of what was loaded before */
 	ret->compares_zero =
-		is_like(word, 0xfffffc1f, 0xf100001f) && memory->loaded >> bits(word, 5, 5) & 1;
+		is_like(word, 0xfffff81f, 0xf100001f) && memory->loaded >> bits(word, 5, 5) & 1;
 	ret->compares_memory = is_like(word, 0xffe0fc1f, 0xeb00001f) &&
 			       memory->loaded >> bits(word, 5, 5) & 1 &&
 			       memory->loaded >> bits(word, 16, 5) & 1;

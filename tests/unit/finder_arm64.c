@@ -92,6 +92,9 @@ static void comparisons_of_memory_are_seen(void **state)
 		0xa9470c02, /* ldp x2, x3, [x0, #112] */
 		0xeb02007f, /* cmp x3, x2 */
 		0xf100013f, /* cmp x9, #0: was not loaded */
+		0xf9400401, /* ldr x1, [x0, #8] */
+		0xf100043f, /* cmp x1, #1 */
+		0xf100083f, /* cmp x1, #2 */
 		0xd10083ff, /* sub sp, sp, #0x20 */
 		0x910083ff, /* add sp, sp, #0x20 */
 		0x140007e8, /* b far away */
@@ -104,10 +107,12 @@ static void comparisons_of_memory_are_seen(void **state)
 	assert_false(flow.insns[1].compares_memory);
 	assert_true(flow.insns[3].compares_memory);
 	assert_false(flow.insns[4].compares_zero);
+	assert_true(flow.insns[6].compares_zero);
+	assert_false(flow.insns[7].compares_zero);
 	/* A jump out of the function with its frame taken down is a tail call. */
 	assert_int_equal(flow_points(&flow, true, &f), 0);
 	assert_int_equal(f.exit_count, 1);
-	assert_int_equal(f.exits[0].offset, START + 28);
+	assert_int_equal(f.exits[0].offset, START + 40);
 }
 
 /* The shape of lua_gc: a table of bytes, each the distance in words from the first case. */
