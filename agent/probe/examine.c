@@ -12,14 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct flow scratch;
+static struct flow scratch, callee;
 
 struct flow *examine_flow(void)
 {
 	return &scratch;
 }
 
-static int read_flow(const struct elffile *f, uint64_t start, uint64_t end)
+static int read_flow(const struct elffile *f, uint64_t start, uint64_t end, struct flow *flow)
 {
 	static uint8_t code[FLOW_CODE_MAX];
 	size_t size = sizeof(code);
@@ -30,7 +30,7 @@ static int read_flow(const struct elffile *f, uint64_t start, uint64_t end)
 	r = elffile_read_code(f, start, code, size, &size);
 	if (r < 0)
 		return r;
-	return flow_decode(&scratch, f->header.e_machine, start, code, size);
+	return flow_decode(flow, f->header.e_machine, start, code, size);
 }
 
 uint64_t examine_case(const struct elffile *f, unsigned int number)
@@ -61,6 +61,48 @@ static void keep_collect_case(const struct elffile *f)
 		flow_only_case(&scratch, address);
 }
 
+/* The ways out of the function at an address, when it does more than a few instructions: it calls
+ * others. -ENOENT when not. */
+static int callee_points(const struct elffile *f, uint64_t address, struct finder_function *ret)
+{
+	uint64_t end;
+	int r;
+
+	r = elffile_next_function(f, address, &end);
+	if (r == 0)
+		r = read_flow(f, address, end, &callee);
+	if (r == 0 && !flow_has_calls(&callee))
+		r = -ENOENT;
+	return r < 0 ? r : flow_points(&callee, true, ret);
+}
+
+/* A function that ends in a jump to another has not ended while that works (Lua 5.3 with -Os runs
+ * finalizers so): then the exits of the other are its own. The stack is the same at both entries. */
+static void follow_tail_calls(const struct elffile *f, struct finder_function *function)
+{
+	struct finder_function whole = *function, other;
+	unsigned int i, j;
+
+	whole.exit_count = 0;
+	for (i = 0; i < function->exit_count; i++) {
+		uint64_t target = flow_leaves_to(&scratch, function->exits[i].offset);
+
+		other.exit_count = 1;
+		other.exits[0] = function->exits[i];
+		if (target && callee_points(f, target, &other) < 0) {
+			other.exit_count = 1;
+			other.exits[0] = function->exits[i];
+		}
+		if (whole.exit_count + other.exit_count > FINDER_EXITS_MAX)
+			return;
+		for (j = 0; j < other.exit_count; j++) {
+			other.exits[j].flags &= ~(uint32_t)(target ? FINDER_CYCLE : 0);
+			whole.exits[whole.exit_count++] = other.exits[j];
+		}
+	}
+	*function = whole;
+}
+
 static int to_offset(const struct elffile *f, uint64_t *address)
 {
 	return elffile_offset(f, *address, address);
@@ -73,11 +115,13 @@ int examine_locate(const struct elffile *f, const char *name, uint64_t start, ui
 	unsigned int i;
 	int r;
 
-	r = read_flow(f, start, end);
+	r = read_flow(f, start, end, &scratch);
 	if (r == 0 && str_equal(name, "lua_gc"))
 		keep_collect_case(f);
 	if (r == 0)
 		r = flow_points(&scratch, with_exits, &found);
+	if (r == 0)
+		follow_tail_calls(f, &found);
 	if (r == 0)
 		r = to_offset(f, &found.offset);
 	if (r == 0)
@@ -95,7 +139,7 @@ int examine_place(const struct elffile *f, uint64_t address, struct finder_point
 	struct finder_point point = {.frame = 0};
 	int r;
 
-	r = read_flow(f, address, address + 16);
+	r = read_flow(f, address, address + 16, &scratch);
 	if (r == 0)
 		r = elffile_offset(f, address, &point.offset);
 	if (r < 0)

@@ -18,6 +18,17 @@ bool flow_stores_gc(const struct flow *flow)
 	return false;
 }
 
+bool flow_has_calls(const struct flow *flow)
+{
+	unsigned int i;
+
+	for (i = 0; i < flow->count; i++) {
+		if (flow->insns[i].kind == FLOW_CALL)
+			return true;
+	}
+	return false;
+}
+
 /* Index of the instruction at an address; -1 when it is none of this function's. */
 static int insn_at(const struct flow *flow, uint64_t address)
 {
@@ -32,6 +43,16 @@ static int insn_at(const struct flow *flow, uint64_t address)
 			high = mid;
 	}
 	return low < flow->count && flow->insns[low].address == address ? (int)low : -1;
+}
+
+uint64_t flow_leaves_to(const struct flow *flow, uint64_t address)
+{
+	int at = insn_at(flow, address);
+
+	if (at < 0 || flow->insns[at].kind != FLOW_JUMP ||
+	    (flow->insns[at].target >= flow->start && flow->insns[at].target < flow->end))
+		return 0;
+	return flow->insns[at].target;
 }
 
 int flow_only_case(struct flow *flow, uint64_t address)

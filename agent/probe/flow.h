@@ -79,3 +79,7 @@ int flow_point_at(const struct flow *flow, uint64_t address, struct finder_point
 int flow_only_case(struct flow *flow, uint64_t address);
 
 bool flow_stores_gc(const struct flow *flow);
+bool flow_has_calls(const struct flow *flow);
+
+/* Where the instruction at an address jumps to, if that is another function; else 0. */
+uint64_t flow_leaves_to(const struct flow *flow, uint64_t address);

@@ -101,6 +101,17 @@ check_shipped() { # library name: the stripped library against the archive of it
 	ok $? "$2 as shipped: confidence $(field confidence "$line")" "$line" "$same"
 }
 
+# Lua 5.3 with -Os ends a step by jumping to what runs finalizers: the step ends where that does.
+check_tail_call() {
+	local file=$corpus_bin/lua5.3-Os line low exit bad=1
+	line=$("$examine" "$file.stripped")
+	low=$(truth "$file" runafewfinalizers)
+	for exit in $(field exits "${line%% full=*}" | tr ',' ' '); do
+		[ $((${exit%%/*})) -ge $((low)) ] && [ $((${exit%%/*})) -lt $((low + 128)) ] && bad=0
+	done
+	ok $bad "lua5.3-Os: a tail call is followed" "$line" "runafewfinalizers lies at $low"
+}
+
 # A root with the debug file of a stripped copy, seen through a process that lives in it.
 check_debug_file() { # name
 	local file=$corpus_bin/$1 root=$corpus/root id pid strip=objcopy
@@ -159,6 +170,7 @@ for m in amd64:x86_64 arm64:aarch64; do
 		done
 	done
 done
+check_tail_call
 if [ "$(id -u)" = 0 ]; then
 	check_debug_file lua5.4-amd64
 	check_debug_file luajit-5.1-arm64
