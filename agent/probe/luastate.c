@@ -99,7 +99,8 @@ static void read_body(struct reader *r, struct finder_heap *ret)
 
 		if (!ret->globals && loads_field(r->insn, X86_INS_MOV) &&
 		    x->operands[1].mem.base == X86_REG_RDI &&
-		    x->operands[1].mem.disp <= (int64_t)FINDER_GLOBALS_MAX) {
+		    x->operands[1].mem.disp <= (int64_t)FINDER_GLOBALS_MAX &&
+		    x->operands[1].mem.disp % 4 == 0) {
 			ret->globals = (uint32_t)x->operands[1].mem.disp;
 			ret->pointer_bytes = x->operands[1].size;
 		}
