@@ -3,6 +3,7 @@
  * Verb doctor: what works on this kernel and on these gateways, how, and if not why. Tries each
  * thing for real (loads, attaches, detaches again) and needs no agent.
  */
+#include "cmd/doctor.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cmd/keeper.h"
@@ -10,7 +11,6 @@
 #include "probe/gateways.h"
 #include "probe/sight.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statfs.h>
@@ -25,13 +25,8 @@ static const char *const state_names[] = {
 /* What is unavailable when no program can be loaded at all. */
 static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc", "tls"};
 
-struct doctor {
-	json_t *checks, *gateways;
-	bool is_needed_missing;
-};
-
-static void add_check(struct doctor *d, const char *name, enum probe_state state, const char *how,
-		      const char *why)
+void doctor_add(struct doctor *d, const char *name, enum probe_state state, const char *how,
+		const char *why)
 {
 	json_array_append_new(d->checks, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "state",
 						   state_names[state], "how", how, "why", why));
@@ -49,7 +44,7 @@ static void check_capabilities(struct doctor *d)
 	process_confine(geteuid(), group, &group, 1, KEEPER_CAPS, &missing, NULL);
 	process_cap_names(KEEPER_CAPS, names, sizeof(names));
 	if (!missing) {
-		add_check(d, "capabilities", PROBE_OK, names, "");
+		doctor_add(d, "capabilities", PROBE_OK, names, "");
 		return;
 	}
 	process_cap_names(missing, names, sizeof(names));
@@ -57,19 +52,19 @@ static void check_capabilities(struct doctor *d)
 		 "missing %s; run as root, or grant them (AmbientCapabilities= in the unit, "
 		 "securityContext.capabilities.add in the pod)",
 		 names);
-	add_check(d, "capabilities", missing == KEEPER_CAPS ? PROBE_UNAVAILABLE : PROBE_DEGRADED,
-		  "", why);
+	doctor_add(d, "capabilities", missing == KEEPER_CAPS ? PROBE_UNAVAILABLE : PROBE_DEGRADED,
+		   "", why);
 }
 
 static void check_btf(struct doctor *d)
 {
 	bool has = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
 
-	add_check(d, "btf", has ? PROBE_OK : PROBE_UNAVAILABLE,
-		  has ? "/sys/kernel/btf/vmlinux" : "",
-		  has ? ""
-		      : "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); raw tracepoints or "
-			"tracepoints are used instead");
+	doctor_add(d, "btf", has ? PROBE_OK : PROBE_UNAVAILABLE,
+		   has ? "/sys/kernel/btf/vmlinux" : "",
+		   has ? ""
+		       : "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); raw tracepoints or "
+			 "tracepoints are used instead");
 }
 
 static void check_file_system(struct doctor *d, const char *name, const char *path,
@@ -78,8 +73,8 @@ static void check_file_system(struct doctor *d, const char *name, const char *pa
 	struct statfs fs;
 	bool is_right = statfs(path, &fs) == 0 && (unsigned long)fs.f_type == magic;
 
-	add_check(d, name, is_right ? PROBE_OK : otherwise, is_right ? path : "",
-		  is_right ? "" : why);
+	doctor_add(d, name, is_right ? PROBE_OK : otherwise, is_right ? path : "",
+		   is_right ? "" : why);
 }
 
 /* The directory that exists already, in which runtime_dir will be. */
@@ -104,11 +99,11 @@ static void check_lockdown(struct doctor *d)
 		word = "confidentiality";
 	else if (strstr(buf, "[integrity]"))
 		word = "integrity";
-	add_check(d, "lockdown", str_equal(word, "confidentiality") ? PROBE_DEGRADED : PROBE_OK,
-		  word,
-		  str_equal(word, "confidentiality")
-			  ? "under confidentiality BPF reads no kernel memory"
-			  : "");
+	doctor_add(d, "lockdown", str_equal(word, "confidentiality") ? PROBE_DEGRADED : PROBE_OK,
+		   word,
+		   str_equal(word, "confidentiality")
+			   ? "under confidentiality BPF reads no kernel memory"
+			   : "");
 }
 
 /* ---- probes and gateways ---- */
@@ -122,7 +117,7 @@ static void check_probes(struct doctor *d, const struct probe_set *set)
 		/* We pin nothing; what the agent could is said at bpffs. */
 		if (str_equal(reports[i].name, "pin"))
 			continue;
-		add_check(d, reports[i].name, reports[i].state, reports[i].how, reports[i].why);
+		doctor_add(d, reports[i].name, reports[i].state, reports[i].how, reports[i].why);
 		if (reports[i].state == PROBE_UNAVAILABLE)
 			d->is_needed_missing = true;
 	}
@@ -190,10 +185,10 @@ static void check_discovery(struct doctor *d, int found, unsigned int unreadable
 		"among them are not found; grant it or run as root",
 		unreadable);
 	if (!unreadable)
-		add_check(d, "gateways", PROBE_OK, "/proc", "");
+		doctor_add(d, "gateways", PROBE_OK, "/proc", "");
 	else
-		add_check(d, "gateways", found > 0 ? PROBE_DEGRADED : PROBE_UNAVAILABLE, "/proc",
-			  why);
+		doctor_add(d, "gateways", found > 0 ? PROBE_DEGRADED : PROBE_UNAVAILABLE, "/proc",
+			   why);
 	d->is_needed_missing |= unreadable && found <= 0;
 }
 
@@ -279,9 +274,10 @@ static void doctor_run(struct doctor *d, const struct config *config)
 		d, "shared-memory", runtime_parent(config, parent, sizeof(parent)),
 		TMPFS_MAGIC_NUMBER, PROBE_UNAVAILABLE,
 		"runtime_dir is on no tmpfs, writers of shared memory would stall: set it");
+	doctor_system(d);
 	if (probe_open(&options, 0, &set, &e) < 0) {
 		for (size_t i = 0; i < ARRAY_LEN(probe_names); i++)
-			add_check(d, probe_names[i], PROBE_UNAVAILABLE, "", e.text);
+			doctor_add(d, probe_names[i], PROBE_UNAVAILABLE, "", e.text);
 		d->is_needed_missing = true;
 		set = NULL;
 	} else {
@@ -289,7 +285,7 @@ static void doctor_run(struct doctor *d, const struct config *config)
 	}
 	err_clear(&e);
 	if (check_gateways(d, set, config, &e) < 0)
-		add_check(d, "gateways", PROBE_UNAVAILABLE, "", e.text);
+		doctor_add(d, "gateways", PROBE_UNAVAILABLE, "", e.text);
 	probe_close(set);
 }
 

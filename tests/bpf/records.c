@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -364,7 +365,9 @@ static void test_fast(const struct probe_options *slower, pid_t pid)
 
 static pid_t start_gateway(pid_t *ret_thread)
 {
-	char path[64], text[64], done;
+	struct dirent *entry;
+	char path[64], done;
+	DIR *tasks;
 	pid_t pid;
 
 	must(pipe(to_gateway) == 0 && pipe(from_gateway) == 0 && pipe(to_thread) == 0);
@@ -372,12 +375,12 @@ static pid_t start_gateway(pid_t *ret_thread)
 	if (!pid)
 		gateway();
 	must(read(from_gateway[0], &done, 1) == 1);
-	snprintf(path, sizeof(path), "ls /proc/%d/task | tail -1", (int)pid);
-	FILE *f = popen(path, "r");
-
-	must(f && fgets(text, sizeof(text), f));
-	pclose(f);
-	*ret_thread = (pid_t)atoi(text);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)))
+		if (atoi(entry->d_name) > 0 && atoi(entry->d_name) != pid)
+			*ret_thread = atoi(entry->d_name);
+	closedir(tasks);
 	return pid;
 }
 
@@ -393,7 +396,7 @@ static void test_tier(void)
 	};
 	struct probe_set *set = NULL;
 	struct err e = {.text = ""};
-	pid_t pid, thread;
+	pid_t pid, thread = 0;
 
 	if (probe_open(&options, 0, &set, &e)) {
 		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);

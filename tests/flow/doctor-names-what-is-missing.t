@@ -17,6 +17,12 @@ is "$(jq -r '.gateways[0].gc.how' "$world/whole.json")" call-vote "found by the 
 is "$(jq -r '.gateways[0].gc.state' "$world/whole.json")" ok "and probed"
 is "$(jq -r '[.checks[] | select(.state != "ok" and .why == "")] | length' "$world/whole.json")" 0 \
 	"whatever is not ok says why"
+for check in cgroups pressure accept-queues bpf-statistics; do
+	state=$(jq -r ".checks[] | select(.name == \"$check\") | .state" "$world/whole.json")
+	[ -n "$state" ]; ok $? "$check is told: $state"
+done
+is "$(jq -r '.checks[] | select(.name == "pressure") | .state' "$world/whole.json")" \
+	"$([ -r /proc/pressure/cpu ] && echo ok || echo unavailable)" "pressure as the kernel has it"
 for probe in syscalls loop requests; do
 	how=$(jq -r ".checks[] | select(.name == \"$probe\") | .how" "$world/whole.json")
 	[ -n "$how" ]; ok $? "$probe by $how"

@@ -20,12 +20,14 @@ for meta in linux-image-cloud-amd64 linux-image-6.12-cloud-amd64; do
 	"$here/boot" --with "$BUILD/tests/bpf/workload" "$meta" "/bin/uname -r" "$BUILD/tests/bpf/count.t" \
 		"$BUILD/tests/bpf/http2.t all 41" \
 		"$BUILD/tests/bpf/upstream.t" \
+		"$BUILD/tests/bpf/records.t" \
 		"$BUILD/tidegate doctor --json" >"$log" 2>&1
 	kernel=$(grep -aEm1 '^6\.[0-9]+\.' "$log" | tr -d '\r')
 	[ -n "$kernel" ]; ok $? "$meta boots: ${kernel:-no}"
 	grep -aq '^VM-END .*/count.t 0' "$log"; ok $? "$kernel: the counts are exact in every tier"
 	grep -aq '^VM-END .*/http2.t 0' "$log"; ok $? "$kernel: those of HTTP/2 too"
 	grep -aq '^VM-END .*/upstream.t 0' "$log"; ok $? "$kernel: and those of upstreams"
+	grep -aq '^VM-END .*/records.t 0' "$log"; ok $? "$kernel: records of slow requests say what they were"
 	bad=$(grep -a '^not ok' "$log" | head -5)
 	[ -z "$bad" ]; ok $? "$kernel: no test in the machine failed"
 	[ -z "$bad" ] || echo "# $bad"
