@@ -23,18 +23,21 @@ static __always_inline bool class_begins(u32 class)
 	       class == CLASS_LISTEN;
 }
 
-/* Not every Nth: loops make the same calls in the same order. */
-static __always_inline bool is_sampled(void)
+/* How many calls this one stands for; 0: it is not timed. Not every Nth: loops make the same calls in
+ * the same order. */
+static __always_inline u32 sample_weight(void)
 {
-	return ((u64)bpf_get_prandom_u32() * control.sample) >> 32 == 0;
+	u32 every = control.sample;
+
+	return ((u64)bpf_get_prandom_u32() * every) >> 32 ? 0 : every;
 }
 
-static __always_inline void call_enter(struct slot *s, u32 id, u32 class, bool is_timed, u32 fd)
+static __always_inline void call_enter(struct slot *s, u32 id, u32 class, u32 weight, u32 fd)
 {
 	u64 now;
 
 	s->enter_ns = 0;
-	if (is_timed || class == CLASS_LOOP || class == CLASS_CONNECT) {
+	if (weight || class == CLASS_LOOP || class == CLASS_CONNECT) {
 		now = bpf_ktime_get_ns();
 		if (!keeper_lives(now))
 			return;
@@ -42,8 +45,9 @@ static __always_inline void call_enter(struct slot *s, u32 id, u32 class, bool i
 			loop_enter(s, now);
 		else if (class == CLASS_CONNECT)
 			s->connect_since_ns = now;
-		if (is_timed) {
+		if (weight) {
 			s->enter_id = id + 1;
+			s->enter_weight = weight;
 			s->enter_ns = now;
 		}
 	}
@@ -78,9 +82,9 @@ static __always_inline void call_exit(struct slot *s, u32 id, u32 class, s64 ret
 	if (since) {
 		s->enter_ns = 0;
 		if (s->enter_id == id + 1 && id < SYSCALL_COUNT) {
-			histogram_add(s->cells.syscall_ns[id], now - since);
+			s->cells.syscall_ns[id][histogram_cell(now - since)] += s->enter_weight;
 			if (now - since >= LONG_CALL_NS)
-				s->cells.syscall_long_ns[id] += now - since;
+				s->cells.syscall_long_ns[id] += (now - since) * s->enter_weight;
 		}
 	}
 	switch (class) {
@@ -134,19 +138,18 @@ static __always_inline void args_keep(struct slot *s, const struct pt_regs *regs
 SEC("tp_btf/sys_enter")
 int BPF_PROG(enter_tp_btf, struct pt_regs *regs, long nr)
 {
-	u32 id = id_of(nr), class;
+	u32 id = id_of(nr), class, weight;
 	struct slot *s;
-	bool is_timed;
 
 	if (!id)
 		return 0;
 	class = syscall_classes[id & 31];
-	is_timed = is_sampled();
-	if (!is_timed && !class_begins(class))
+	weight = sample_weight();
+	if (!weight && !class_begins(class))
 		return 0;
 	s = slot_current();
 	if (s)
-		call_enter(s, id - 1, class, is_timed, (u32)regs->di);
+		call_enter(s, id - 1, class, weight, (u32)regs->di);
 	else if (class == CLASS_LISTEN)
 		listen_notice();
 	return 0;
@@ -173,16 +176,15 @@ int BPF_PROG(exit_tp_btf, struct pt_regs *regs, long ret)
 SEC("raw_tp/sys_enter")
 int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
 {
-	u32 id = id_of(nr), class;
+	u32 id = id_of(nr), class, weight;
 	struct slot *s;
-	bool is_timed;
 	u64 fd = 0;
 
 	if (!id)
 		return 0;
 	class = syscall_classes[id & 31];
-	is_timed = is_sampled();
-	if (!is_timed && !class_begins(class))
+	weight = sample_weight();
+	if (!weight && !class_begins(class))
 		return 0;
 	s = slot_current();
 	if (!s)
@@ -191,7 +193,7 @@ int BPF_PROG(enter_raw_tp, struct pt_regs *regs, long nr)
 		lost(LOST_MEMORY);
 		return 0;
 	}
-	call_enter(s, id - 1, class, is_timed, (u32)fd);
+	call_enter(s, id - 1, class, weight, (u32)fd);
 	return 0;
 }
 
@@ -238,7 +240,7 @@ int enter_tracepoint(struct trace_event_raw_sys_enter *ctx)
 	s->args[2] = ctx->args[2];
 	s->args[3] = ctx->args[3];
 	s->args_id = id;
-	call_enter(s, id - 1, syscall_classes[id & 31], is_sampled(), (u32)s->args[0]);
+	call_enter(s, id - 1, syscall_classes[id & 31], sample_weight(), (u32)s->args[0]);
 	return 0;
 }
 
@@ -264,30 +266,30 @@ int exit_tracepoint(struct trace_event_raw_sys_exit *ctx)
 
 /* ---- single calls: paid by their callers only ---- */
 
-#define X(name, number, class, symbol)                                                         \
-	SEC("fentry/__x64_sys_" #symbol)                                                       \
-	int BPF_PROG(fentry_##name, const struct pt_regs *regs)                                \
-	{                                                                                      \
-		bool is_timed = is_sampled();                                                  \
-		struct slot *s;                                                                \
-                                                                                               \
-		if (!is_timed && !class_begins(CLASS_##class))                                 \
-			return 0;                                                              \
-		s = slot_current();                                                            \
-		if (s)                                                                         \
-			call_enter(s, SYSCALL_##name, CLASS_##class, is_timed, (u32)regs->di); \
-		return 0;                                                                      \
-	}                                                                                      \
-	SEC("fexit/__x64_sys_" #symbol)                                                        \
-	int BPF_PROG(fexit_##name, const struct pt_regs *regs, long ret)                       \
-	{                                                                                      \
-		struct slot *s = slot_current();                                               \
-                                                                                               \
-		if (!s)                                                                        \
-			return 0;                                                              \
-		args_keep(s, regs);                                                            \
-		call_exit(s, SYSCALL_##name, CLASS_##class, ret);                              \
-		return 0;                                                                      \
+#define X(name, number, class, symbol)                                                       \
+	SEC("fentry/__x64_sys_" #symbol)                                                     \
+	int BPF_PROG(fentry_##name, const struct pt_regs *regs)                              \
+	{                                                                                    \
+		u32 weight = sample_weight();                                                \
+		struct slot *s;                                                              \
+                                                                                             \
+		if (!weight && !class_begins(CLASS_##class))                                 \
+			return 0;                                                            \
+		s = slot_current();                                                          \
+		if (s)                                                                       \
+			call_enter(s, SYSCALL_##name, CLASS_##class, weight, (u32)regs->di); \
+		return 0;                                                                    \
+	}                                                                                    \
+	SEC("fexit/__x64_sys_" #symbol)                                                      \
+	int BPF_PROG(fexit_##name, const struct pt_regs *regs, long ret)                     \
+	{                                                                                    \
+		struct slot *s = slot_current();                                             \
+                                                                                             \
+		if (!s)                                                                      \
+			return 0;                                                            \
+		args_keep(s, regs);                                                          \
+		call_exit(s, SYSCALL_##name, CLASS_##class, ret);                            \
+		return 0;                                                                    \
 	}
 SYSCALL_ROWS(X)
 #undef X

@@ -89,7 +89,7 @@ struct cells {
 	u64 request_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 requests[HTTP_METHODS][HTTP_CODES];
-	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* one in `sample` */
+	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* timed ones, by their weights */
 	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];       /* by enum errno_cell */
 	u64 gc_ns[GC_PHASES][TYPES_HIST_CELLS];
 };
@@ -171,9 +171,10 @@ struct slot {
 	u32 index;        /* of this slot; set when it is taken */
 	u64 start_ns;     /* CLOCK_MONOTONIC when it was taken */
 	/* the system call under way */
-	u64 enter_ns; /* 0: this one is not timed */
-	u32 enter_id; /* enum syscall_id + 1 of the timed one */
-	u32 args_id;  /* whose arguments these are; tracepoints only */
+	u64 enter_ns;     /* 0: this one is not timed */
+	u64 enter_weight; /* calls that it stands for */
+	u32 enter_id;     /* enum syscall_id + 1 of the timed one */
+	u32 args_id;      /* whose arguments these are; tracepoints only */
 	u64 args[4];
 	/* event loop: since when the thread is outside epoll_wait; 0 while inside or unknown */
 	u64 loop_since_ns;
@@ -246,13 +247,14 @@ enum lost_reason {
 struct control {
 	u64 heartbeat_ns;
 	u64 maps_id;
-	u32 sample;
+	u32 sample;   /* one call in so many is timed, and counts for as many */
 	u32 is_stale; /* a program saw that the heartbeat is too old: all do nothing */
 	u32 threads;  /* slots there are */
 	u32 path_count, agent_count;
 	/* what is attached, for whoever adopts these maps: index of the rung + 1, 0: not */
 	u32 tier, fork_tier, links, knows_kernel; /* offsets.is_known */
-	u32 uprobe_how;                           /* enum uprobe_how of agent/probe */
+	u64 timing_ns;       /* what timing a call costs its thread, as measured at the start */
+	u32 uprobe_how;      /* enum uprobe_how of agent/probe */
 	u64 path_seconds[4]; /* bit set of the second character of the health paths */
 	struct pattern paths[PATTERNS], agents[PATTERNS];
 	u64 lost[LOST_REASONS];

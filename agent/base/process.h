@@ -62,6 +62,8 @@ const char *process_cap_names(uint64_t caps, char *buf, size_t size);
 
 /* Effective capabilities of this process. */
 uint64_t process_caps(void);
+/* CPU time of another process, ended threads included; 0: it is gone. No file is read. */
+uint64_t process_cpu_ns(uint32_t pid);
 
 /* Start time of a process in clock ticks since boot (/proc/PID/stat field 22): with the pid it
  * names one process for ever. -ESRCH when there is none. */

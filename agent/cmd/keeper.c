@@ -44,6 +44,7 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 		.connections = (unsigned int)config->probe_connections,
 		.upstreams = (unsigned int)config->probe_upstreams,
 		.sample = (unsigned int)config->probe_sample,
+		.cost_budget = config->probe_cost_budget,
 		.gateways = (unsigned int)config->gateways_most,
 		.want_gc = config->probe_gc,
 		.want_tls = config->probe_tls,
@@ -150,8 +151,7 @@ static void write_own(struct keeper *k)
 		segment_writer_gauge(k->segment, k->bias_series,
 				     (double)probe_gc_bias_ns(k->probes) / 1e9);
 	if (k->sample_series >= 0)
-		segment_writer_gauge(k->segment, k->sample_series,
-				     (double)k->ctx->config->probe_sample);
+		segment_writer_gauge(k->segment, k->sample_series, (double)probe_sample(k->probes));
 }
 
 /* A host.seg that somebody removed comes back as it was: nothing is lost, nothing begins anew. */
@@ -250,6 +250,7 @@ static void tick(struct keeper *k)
 	now = clock_mono_ns();
 	if (k->probes)
 		probe_fold(k->probes, now);
+	probe_sample_tick(k->probes, now);
 	on_gc_timer(k);
 	count = segment_writer_header(k->segment)->gateways_count;
 	segment_writer_tick_begin(k->segment);

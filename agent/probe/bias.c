@@ -121,7 +121,7 @@ static uint64_t true_ns(enum bias_kind kind)
 
 /* A collector walks through memory between its probes; so the kernel's way to a probe is never as
  * warm in the cache as it is in a bare loop. One pass over what the first-level cache holds. */
-static void cool_cache(void)
+void bias_cool_cache(void)
 {
 	static volatile uint8_t memory[48 * 1024];
 	size_t i;
@@ -144,7 +144,7 @@ static uint64_t waited_ns(enum bias_kind kind, uint64_t samples[static GC_SAMPLE
 	for (i = 0; i < GC_SAMPLES; i++) {
 		uint64_t start;
 
-		cool_cache();
+		bias_cool_cache();
 		start = clock_mono_ns();
 		functions[kind].call();
 		samples[i] = clock_mono_ns() - start;

@@ -21,3 +21,6 @@ uint64_t bias_exit_offset(enum bias_kind kind);
  * gc_calibrations. */
 int bias_measure(enum uprobe_how how, int enter_fd, int exit_fd, int calibrations_fd,
 		 enum bias_kind kind, uint64_t *ret_ns, uint64_t *ret_cost_ns, struct err *e);
+
+/* Puts other things into the first-level cache: between its probes a gateway does so too. */
+void bias_cool_cache(void);

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "gc_types.h"
 #include "probe/gcduty.h"
@@ -256,18 +257,6 @@ void gcwatch_gateway(struct probe_set *set, unsigned int gateway, int index)
 }
 
 /* ---- readings ---- */
-
-/* The kernel's clock of another process: no file is read, no thread forgotten. */
-static uint64_t process_cpu_ns(uint32_t tgid)
-{
-	/* As clock_getcpuclockid(3) would say, without a second system call. */
-	clockid_t clock = (clockid_t)((~tgid << 3) | 2);
-	struct timespec ts;
-
-	if (clock_gettime(clock, &ts) < 0)
-		return 0;
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
 
 static uint64_t cpu_since(struct watched_process *p, const struct slot *slot)
 {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "probe/gcwatch.h"
+#include "probe/sample.h"
 #include "probe/skel.h"
 
 #include <errno.h>
@@ -167,6 +168,9 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 		return err_set(e, r, "mapping the ring buffers: %s", err_text(r));
 	patterns_fill(set, options);
 	probe_heartbeat(set, clock_mono_ns());
+	r = sampler_open(set, options);
+	if (r)
+		return r;
 	/* The kernel's BTF was parsed; its megabytes are not needed again. */
 	malloc_trim(0);
 	*ret = TAKE_PTR(set);
@@ -205,6 +209,7 @@ struct probe_set *probe_close(struct probe_set *set)
 			close(fds[i]);
 	}
 	gcwatch_free(set->gc_watch);
+	sampler_free(set->sampler);
 	ring_buffer__free(set->ring);
 	ring_buffer__free(set->notices);
 	cells_unmap(set);

@@ -143,7 +143,6 @@ void patterns_fill(struct probe_set *set, const struct probe_options *options)
 	lines_fill(set->control, options->health_paths, options->health_user_agents);
 	fields_fill(set->http2, options->health_paths, options->health_user_agents);
 	set->control->slow_ns = options->slow_request_ns ? options->slow_request_ns : UINT64_MAX;
-	set->control->sample = options->sample ? options->sample : 1;
 }
 
 void patterns_methods(uint64_t words[2][16])

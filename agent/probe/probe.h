@@ -23,7 +23,9 @@ struct probe_report {
 
 struct probe_options {
 	const char *tier; /* "auto" or the only one to try */
-	unsigned int threads, connections, sample;
+	unsigned int threads, connections;
+	unsigned int sample;    /* time one system call in so many; 0: under cost_budget */
+	uint64_t cost_budget;   /* millionths of a gateway's CPU time that timing calls may cost */
 	unsigned int upstreams; /* told apart, of all gateways */
 	unsigned int gateways;  /* indices below this one are used; 0: GATEWAYS */
 	bool want_gc, want_tls;
@@ -102,6 +104,13 @@ struct probe_lost {
 	uint64_t count;
 };
 const struct probe_lost *probe_lost(struct probe_set *set);
+
+/* Times as many system calls as the budget allows. Every tick. */
+void probe_sample_tick(struct probe_set *set, uint64_t now_mono_ns);
+/* One call in so many is timed now. */
+uint32_t probe_sample(const struct probe_set *set);
+/* What timing a call costs its thread, as measured; 0: unknown, the number stays then. */
+uint64_t probe_timing_ns(const struct probe_set *set);
 
 /* Run time and count of each BPF program from the kernel's statistics (zero while those are off). */
 struct probe_cost {

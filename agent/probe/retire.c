@@ -19,6 +19,12 @@ static bool step(unsigned int *steps)
 	return !steps || (*steps)-- > 0;
 }
 
+void slot_empty(struct slot *slot)
+{
+	memset(&slot->tid, 0, offsetof(struct slot, gateway) - offsetof(struct slot, tid));
+	memset(&slot->role, 0, sizeof(*slot) - offsetof(struct slot, role));
+}
+
 bool retire_slot(struct bank *const banks[2], uint32_t *active, struct slot *slot, uint32_t index,
 		 unsigned int *steps)
 {
@@ -47,8 +53,7 @@ bool retire_slot(struct bank *const banks[2], uint32_t *active, struct slot *slo
 	 * count them again. */
 	if (!step(steps))
 		return false;
-	memset(&slot->tid, 0, offsetof(struct slot, gateway) - offsetof(struct slot, tid));
-	memset(&slot->role, 0, sizeof(*slot) - offsetof(struct slot, role));
+	slot_empty(slot);
 	if (!step(steps))
 		return false;
 	slot->generation++;

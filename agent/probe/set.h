@@ -71,6 +71,7 @@ struct probe_set {
 	struct probe_program programs[PROBE_PROGRAMS];
 	size_t program_count;
 	struct gcwatch *gc_watch; /* NULL: without has_gc */
+	struct sampler *sampler;
 	struct ring_buffer *ring, *notices;
 	struct fetch *fetch;
 	bool is_query_wanted;
@@ -129,9 +130,14 @@ void slots_init(struct probe_set *set); /* fresh maps: all slots into the ring *
 int slots_adopt(struct probe_set *set);
 void slots_discover(struct probe_set *set); /* what the kernel took since */
 void slots_find_leaks(struct probe_set *set);
+/* Ends the watching of this process; what it counted belongs to nobody. */
+void slots_discard(struct probe_set *set, uint32_t tgid);
 void slots_release(struct probe_set *set, unsigned int index);
 
 /* ---- retire.c ---- */
+
+/* All but gateway, generation and state becomes 0. */
+void slot_empty(struct slot *slot);
 
 /* Folds an ended slot into the bank that does not count, makes that one count, and empties the
  * slot. Pure: memory only. May die between any two of its RETIRE_STEPS stores and be run again from

@@ -240,6 +240,21 @@ void probe_forget_process(struct probe_set *set, uint32_t tgid)
 	}
 }
 
+void slots_discard(struct probe_set *set, uint32_t tgid)
+{
+	for (unsigned int i = 0; i < set->threads; i++) {
+		struct slot *s = set->is_used[i] ? set->slots[i] : NULL;
+
+		if (!s || s->tgid != tgid)
+			continue;
+		slot_end(set, i);
+		slot_empty(s);
+		s->generation++;
+		__atomic_store_n(&s->state, SLOT_FREE, __ATOMIC_SEQ_CST);
+		slots_release(set, i);
+	}
+}
+
 /* True when no thread of the process is watched any more, this one aside. */
 static bool slot_is_last(const struct probe_set *set, unsigned int index)
 {
