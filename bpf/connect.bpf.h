@@ -306,22 +306,29 @@ static __always_inline void upstream_eof(struct slot *s, struct connection *c)
 	upstream_fail(c, UPSTREAM_CLOSED, n);
 }
 
-/* Threads share a connection (Go): one may read the answer before another, which wrote the request,
- * has returned from its call. The request is begun here then, and nothing when it is seen. What no
- * request asked for is left alone, be it a greeting of another protocol or a 408 that says goodbye. */
-static __always_inline bool answer_is_early(const struct slot *s, const struct connection *c,
-					    u32 class, u64 n)
+/* True: an answer may come now, and these bytes may be of it. Threads share a connection (Go): one
+ * may have read the answer before another, which wrote the request, has returned from its call. The
+ * request is begun here then, and nothing when it is seen. What no request asked for is left alone,
+ * be it a greeting of another protocol or a 408 that says goodbye. */
+GLOBAL int upstream_expects(struct slot *s, struct connection *c, u64 buffer, u64 n)
 {
 	u8 line[13] = {};
 
-	if (class != CLASS_READ || n < sizeof(line) ||
-	    c->streams[SIDE_REQUEST].state != STREAM_FIRST ||
-	    c->streams[SIDE_RESPONSE].state != STREAM_FIRST ||
-	    bpf_probe_read_user(line, sizeof(line), (void *)s->args[1]))
+	if (!s || !c)
 		return 0;
-	return line[0] == 'H' && line[1] == 'T' && line[2] == 'T' && line[3] == 'P' &&
-	       line[4] == '/' && line[5] == '1' && line[6] == '.' &&
-	       !(line[9] == '4' && line[10] == '0' && line[11] == '8');
+	if (requests_pending(c))
+		return 1;
+	if (n < sizeof(line) || c->streams[SIDE_REQUEST].state != STREAM_FIRST ||
+	    c->streams[SIDE_RESPONSE].state != STREAM_FIRST ||
+	    bpf_probe_read_user(line, sizeof(line), (void *)buffer))
+		return 0;
+	if (line[0] != 'H' || line[1] != 'T' || line[2] != 'T' || line[3] != 'P' ||
+	    line[4] != '/' || line[5] != '1' || line[6] != '.' ||
+	    (line[9] == '4' && line[10] == '0' && line[11] == '8'))
+		return 0;
+	request_start(s, c, HTTP_OTHER, bpf_ktime_get_ns());
+	c->early++;
+	return 1;
 }
 
 /* True: the bytes are to be looked at. */
@@ -342,11 +349,5 @@ GLOBAL int upstream_read(struct slot *s, struct connection *c, u32 class, u32 is
 		upstream_established(c, bpf_ktime_get_ns());
 	if (is_peek || c->streams[SIDE_RESPONSE].state >= STREAM_UNTIL_CLOSE)
 		return 0;
-	if (requests_pending(c))
-		return 1;
-	if (!answer_is_early(s, c, class, ret))
-		return 0;
-	request_start(s, c, HTTP_OTHER, bpf_ktime_get_ns());
-	c->early++;
-	return 1;
+	return upstream_expects(s, c, s->args[1], class == CLASS_READ ? ret : 0);
 }

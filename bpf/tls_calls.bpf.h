@@ -37,7 +37,9 @@ GLOBAL int tls_take(struct slot *s, u64 object, u64 buffer, u64 n, u32 is_write)
 	if (st->state == STREAM_OFF)
 		return 0;
 	if (side == SIDE_RESPONSE && st->state != STREAM_HTTP2 &&
-	    (st->state == STREAM_UNTIL_CLOSE || !requests_pending(c)))
+	    (st->state == STREAM_UNTIL_CLOSE ||
+	     !(c->flags & CONNECTION_UPSTREAM ? upstream_expects(s, c, buffer, n)
+					      : requests_pending(c))))
 		return 0;
 	if (st->skip > n) {
 		st->skip -= n;
