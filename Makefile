@@ -199,7 +199,8 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
 check-all: all $(UNIT_BINS) $(BPF_BINS) $(B)/tests/bpf/examine
-	$(Q)tests/run $(LINT_TESTS) $(UNIT_BINS) $(LUA_TESTS) $(BPF_TESTS) $(FLOW_TESTS) $(VM_TESTS)
+	$(Q)VM_SUITE=counts tests/run $(LINT_TESTS) $(UNIT_BINS) $(LUA_TESTS) $(BPF_TESTS) $(FLOW_TESTS) \
+		$(VM_TESTS)
 check-unit: $(UNIT_BINS)
 	$(Q)tests/run $(UNIT_BINS)
 check-lua: all
@@ -209,7 +210,7 @@ check-bpf: all $(BPF_BINS) $(B)/tests/bpf/examine
 check-flow: all
 	$(Q)tests/run $(FLOW_TESTS)
 check-vm: all $(BPF_BINS)
-	$(Q)tests/run $(VM_TESTS)
+	$(Q)TEST_TIMEOUT=1800 tests/run $(VM_TESTS)
 
 # ---- the product, and what it costs -------------------------------------------------------------
 .PHONY: demo bench

@@ -27,7 +27,8 @@
 #define OK          "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 #define TRACE       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 #define CONNECTIONS 4
-#define SEEN_MOST   128
+#define SEEN_MOST   512
+#define FLOOD       307
 
 static unsigned int number, failed;
 static const char *tier;
@@ -312,10 +313,10 @@ static void test_tunnel(struct probe_set *set)
 /* Notes are given back, and more than 100 a second are counted, not kept. */
 static void test_flood(struct probe_set *set)
 {
-	const uint64_t before = lost(set, "records");
+	const uint64_t before = lost(set, "records"), began = clock_mono_ns();
 	unsigned int with_path = 0;
 
-	for (int i = 0; i < 151; i++) {
+	for (int i = 0; i < FLOOD; i++) {
 		ask(0, "GET /flood HTTP/1.1\r\n\r\n");
 		tell('r', 0);
 		tell('e', 0);
@@ -326,8 +327,10 @@ static void test_flood(struct probe_set *set)
 	for (unsigned int i = 0; i < seen_count; i++)
 		with_path += !strcmp(seen[i].path, "/flood");
 	is("each with its path", with_path, seen_count);
-	check("some were kept, some not", seen_count > 0 && seen_count < 151);
-	is("kept and refused are all", seen_count + lost(set, "records") - before, 151);
+	/* An emulated machine may be too slow for a flood; else two seconds began, at most. */
+	check("some were kept, some not",
+	      seen_count > 0 && (seen_count < FLOOD || clock_mono_ns() - began > NS_PER_S));
+	is("kept and refused are all", seen_count + lost(set, "records") - before, FLOOD);
 	is("every note was given back", lost(set, "notes"), 0);
 }
 

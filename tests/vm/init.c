@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PID 1 of the test machine: mounts what the tests need, runs each program named in /tests (one
- * command a line), prints what they print, says how they ended, and switches the machine off. /tmp
+ * command a line), prints what they print and how they ended, and switches the machine off. /tmp
  * stays as it came: programs may lie there.
  */
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ARGS_MAX 32
@@ -24,6 +25,12 @@ static void mount_one(const char *type, const char *path)
 	mkdir(path, 0755);
 	if (mount(type, path, type, 0, NULL) < 0)
 		printf("# mount %s on %s: %s\n", type, path, strerror(errno));
+}
+
+static void symlink_one(const char *to, const char *path)
+{
+	if (symlink(to, path) < 0)
+		printf("# symlink %s: %s\n", path, strerror(errno));
 }
 
 static void loopback_up(void)
@@ -42,16 +49,19 @@ static void loopback_up(void)
 
 static int run(char *line)
 {
-	char *args[ARGS_MAX] = {0}, *save = NULL;
+	char *args[ARGS_MAX] = {0}, *save = NULL, *all;
 	int n = 0, status = -1;
+	time_t began = time(NULL);
 	pid_t pid;
 
-	for (char *word = strtok_r(line, " \n", &save); word && n < ARGS_MAX - 1;
-	     word = strtok_r(NULL, " \n", &save))
+	line[strcspn(line, "\n")] = '\0';
+	all = strdup(line);
+	for (char *word = strtok_r(line, " ", &save); word && n < ARGS_MAX - 1;
+	     word = strtok_r(NULL, " ", &save))
 		args[n++] = word;
-	if (!n)
+	if (!n || !all)
 		return 0;
-	printf("VM-BEGIN %s\n", args[0]);
+	printf("VM-BEGIN %s\n", all);
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
@@ -62,9 +72,11 @@ static int run(char *line)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	printf("\nVM-END %s %d\n", args[0],
-	       WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	printf("\nVM-END %d %s\nVM-TOOK %ld\n",
+	       WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), all,
+	       (long)(time(NULL) - began));
 	fflush(stdout);
+	free(all);
 	return status;
 }
 
@@ -76,6 +88,7 @@ int main(void)
 	mount_one("proc", "/proc");
 	mount_one("sysfs", "/sys");
 	mount_one("devtmpfs", "/dev");
+	symlink_one("/proc/self/fd", "/dev/fd"); /* shells pass pipes by these names */
 	mount_one("tmpfs", "/run");
 	mount_one("tracefs", "/sys/kernel/tracing");
 	mount_one("securityfs", "/sys/kernel/security");
