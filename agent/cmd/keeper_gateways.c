@@ -63,7 +63,7 @@ static void seed_connection(void *data, pid_t pid, int fd)
 
 static void say_gc(const struct gateway_found *f, const struct probe_gc_report *gc)
 {
-	if (gc->state == PROBE_OK)
+	if (gc->state != PROBE_UNAVAILABLE)
 		log_info("keeper", "garbage collector found",
 			 "gateway=%s runtime=%s how=%s attach=%s confidence=%.2f reason=\"%s\" "
 			 "object=%s",

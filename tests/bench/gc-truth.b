@@ -14,7 +14,7 @@ missing=$(gc_missing)
 gc_begin
 rounds=${ROUNDS:-8}
 
-urls=('gc?cycles=5&what=step' 'gc?cycles=5&what=step&argument=20' 'gc?cycles=5&what=collect')
+urls=('gc?cycles=20&what=step' 'gc?cycles=20&what=step&argument=20' 'gc?cycles=20&what=collect')
 # The time of all calls: a stopped collector may be asked more often than the handler asks, for nothing.
 sums=(.probe_step_ns .probe_step_ns .probe_full_ns)
 of_handler='.ns - .empty_ns'
@@ -22,9 +22,9 @@ of_handler='.ns - .empty_ns'
 one_run() { # one_run GATEWAY without|with
 	local i
 	"gc_$1_start" || exit 1
-	gc_get 'gc?cycles=5&what=collect' >/dev/null
+	gc_get 'gc?cycles=20&what=collect' >/dev/null
 	[ "$2" = without ] || gc_watch || exit 1
-	for i in 0 1 2 0 1 2 0 1 2 0 1 2 0 1 2 0 1 2; do
+	for i in 0 1 2 0 1 2 0 1 2; do
 		if [ "$2" = without ]; then
 			gc_get "${urls[i]}" >"$gc_dir/answer"
 			jq "$of_handler" "$gc_dir/answer" >>"$gc_dir/$1.without.$i"
