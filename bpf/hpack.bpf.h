@@ -47,7 +47,7 @@ static __always_inline u32 hpack_what(const struct http2_side *d, u32 index, u32
 	u32 what, at = index;
 
 	if (index >= HPACK_STATIC) {
-		what = hpack_dynamic(d, index);
+		what = d->is_counting ? hpack_dynamic(d, index) : 0;
 	} else {
 		BOUND(at, 63);
 		what = hpack_static[at];

@@ -21,7 +21,8 @@
 #define FRAME_HEADER_BYTES 9u
 #define FRAME_LENGTH_HTTP1 0x485454u /* "HTT", then "P": an answer of HTTP/1 */
 
-#define HTTP2_STEPS (1 << 16) /* each takes a byte at least, or ends a frame */
+#define FIELDS_A_STEP 16
+#define HTTP2_STEPS   (1 << 16) /* each takes a byte at least, or ends a frame */
 
 struct http2_walk {
 	struct slot *slot;
@@ -213,6 +214,18 @@ static __always_inline bool frame_pass(struct slot *s, struct connection *c, str
 	return 0;
 }
 
+/* Some elements of header fields, as far as they are in the window. */
+static __always_inline void fields_take(struct slot *s, struct stream *st, struct http2_side *d,
+					u32 side)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < FIELDS_A_STEP; i++) {
+		hpack_take(s, st, d, side);
+		if (st->skip || d->is_done || !d->left || s->scan.pos >= s->scan.len)
+			return;
+	}
+}
+
 /* True: stop. */
 GLOBAL int http2_step(struct slot *s, struct connection *c, struct http2 *h, u32 side)
 {
@@ -229,14 +242,14 @@ GLOBAL int http2_step(struct slot *s, struct connection *c, struct http2 *h, u32
 	d = &h->sides[side];
 	if (st->state != STREAM_HTTP2)
 		return 1;
+	if (st->skip && frame_pass(s, c, st))
+		return 1;
+	if (d->step == HTTP2_BLOCK && !st->skip && (d->is_done || !d->left))
+		frame_skip(st, d);
 	if (st->skip)
-		return frame_pass(s, c, st);
+		return 0;
 	if (d->step == HTTP2_END) {
 		frame_end(s, c, h, d, side);
-		return 0;
-	}
-	if (d->step == HTTP2_BLOCK && (d->is_done || !d->left)) {
-		frame_skip(st, d);
 		return 0;
 	}
 	if (sc->pos >= sc->len) {
@@ -261,7 +274,7 @@ GLOBAL int http2_step(struct slot *s, struct connection *c, struct http2 *h, u32
 		goaway_byte(sc, st, h, d);
 		break;
 	default:
-		hpack_take(s, st, d, side);
+		fields_take(s, st, d, side);
 	}
 	if (is_bad)
 		connection_off(s, c, sc->now_ns);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the probes add to the calls of one request, without a gateway around them: one recvfrom of a
- * request and one writev of an answer in five pieces, as nginx makes them, on a unix socket. Rounds in
+ * request and one writev of an answer in pieces, as nginx makes them, on a unix socket, in HTTP/1 and in
+ * HTTP/2 (there with a health check's path and agent to be looked for). Rounds in
  * turn: the thread watched, and not watched; what programs cost threads that nobody watches is not in
  * the difference, it is in gateway-cost. Of all rounds the quick ones: others use the machine too. As
  * root.
@@ -33,6 +34,13 @@ static char pool[512] = "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n"
 			"Date: Sat, 21 Nov 2026 20:30:17 GMT\r\nContent-Type: text/plain\r\n"
 			"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n";
 static char size_line[] = "6\r\n", body[] = "hello\n", crlf[] = "\r\n", last[] = "0\r\n\r\n";
+
+/* As h2load sends them and nginx answers them; the stream's number is filled in. */
+static char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
+static char settings[] = "\0\0\0\4\0\0\0\0";
+static char stream[] = "\0\0\xf\1\5\0\0\0\0\x82\x86\xbf\4\6/bench\x90\xbe\xc0\xc1";
+static char answer[] = "\0\0\xe\1\4\0\0\0\0\x88\x76\x85\xaa\x63\x55\xe5\x80\xbe\xbf\x5c\1\x36\xc0";
+static char data[] = "\0\0\6\0\1\0\0\0\0";
 
 struct pair {
 	int client, server;
@@ -82,6 +90,39 @@ static double round_ns(struct pair p)
 	return (double)total / REQUESTS;
 }
 
+static void number(char *frame, unsigned int id)
+{
+	frame[7] = (char)(id >> 8);
+	frame[8] = (char)id;
+}
+
+static double round_http2_ns(struct pair p)
+{
+	struct iovec v[] = {{answer, sizeof(answer) - 1}, {data, 9}, {body, 6}};
+	char in[1024];
+	uint64_t total = 0, start;
+
+	if (write(p.client, preface, sizeof(preface)) < 0 ||
+	    recvfrom(p.server, in, sizeof(in), 0, NULL, NULL) <= 0 ||
+	    write(p.server, settings, sizeof(settings)) < 0 || read(p.client, in, sizeof(in)) <= 0)
+		exit(1);
+	for (unsigned int i = 0; i < REQUESTS; i++) {
+		number(stream, 2 * i + 1);
+		number(answer, 2 * i + 1);
+		number(data, 2 * i + 1);
+		if (write(p.client, stream, sizeof(stream) - 1) < 0)
+			exit(1);
+		start = clock_mono_ns();
+		if (recvfrom(p.server, in, sizeof(in), 0, NULL, NULL) <= 0 ||
+		    writev(p.server, v, 3) <= 0)
+			exit(1);
+		total += clock_mono_ns() - start;
+		if (read(p.client, in, sizeof(in)) <= 0)
+			exit(1);
+	}
+	return (double)total / REQUESTS;
+}
+
 static int compare(const void *a, const void *b)
 {
 	const double *x = a, *y = b;
@@ -95,18 +136,18 @@ static double quick(double *v)
 	return v[ROUNDS / 10];
 }
 
-static void row(const char *tier, double ns, double peer)
+static void row(const char *tier, bool is_http2, double ns, double peer)
 {
-	printf("{\"name\":\"probe_time_per_request_%s\",\"value\":%.0f,\"unit\":\"ns\","
+	printf("{\"name\":\"probe_time_per_%srequest_%s\",\"value\":%.0f,\"unit\":\"ns\","
 	       "\"peer\":\"of a thread that is not watched (%.0f ns)\",\"ratio\":null,"
 	       "\"budget\":null,\"holds\":null}\n",
-	       tier, ns, peer);
+	       is_http2 ? "http2_" : "", tier, ns, peer);
 }
 
-static double round_of_new_pair(void)
+static double round_of_new_pair(bool is_http2)
 {
 	struct pair p = connect_pair();
-	double ns = round_ns(p);
+	double ns = is_http2 ? round_http2_ns(p) : round_ns(p);
 
 	close(p.client);
 	close(p.server);
@@ -114,14 +155,18 @@ static double round_of_new_pair(void)
 }
 
 /* False: this rung was not measured as it should have been. */
-static bool bench_tier(const char *tier, struct cells *cells)
+static bool bench_tier(const char *tier, bool is_http2, struct cells *cells)
 {
+	char path[] = "/healthz", agent[] = "kube-probe", *paths[] = {path}, *agents[] = {agent};
+	const struct config_list health = {paths, 1}, probes = {agents, 1};
 	const struct probe_options options = {
 		.tier = tier,
 		.threads = 8,
 		.connections = 1024,
 		.sample = 8,
 		.gateways = 1,
+		.health_paths = is_http2 ? &health : NULL,
+		.health_user_agents = is_http2 ? &probes : NULL,
 		.slow_request_ns = NS_PER_S,
 	};
 	static double watched[ROUNDS], unwatched[ROUNDS];
@@ -136,10 +181,10 @@ static bool bench_tier(const char *tier, struct cells *cells)
 		return true;
 	}
 	for (unsigned int i = 0; i < ROUNDS; i++) {
-		unwatched[i] = round_of_new_pair();
+		unwatched[i] = round_of_new_pair(is_http2);
 		if (probe_watch_thread(set, 0, pid, pid, ROLE_WORKER))
 			exit(1);
-		watched[i] = round_of_new_pair();
+		watched[i] = round_of_new_pair(is_http2);
 		probe_forget_process(set, pid);
 		probe_fold(set, clock_mono_ns());
 	}
@@ -151,7 +196,7 @@ static bool bench_tier(const char *tier, struct cells *cells)
 		return false;
 	}
 	base = quick(unwatched);
-	row(tier, quick(watched) - base, base);
+	row(tier, is_http2, quick(watched) - base, base);
 	return true;
 }
 
@@ -164,7 +209,8 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; is_good && i < ARRAY_LEN(tiers); i++)
 		if (argc < 2 || str_equal(argv[1], tiers[i]))
-			is_good = bench_tier(tiers[i], cells);
+			is_good = bench_tier(tiers[i], false, cells) &&
+				  bench_tier(tiers[i], true, cells);
 	free(cells);
 	return is_good ? 0 : 1;
 }
