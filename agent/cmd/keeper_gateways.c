@@ -4,10 +4,12 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SIGHT_NS (30 * NS_PER_S)
+#define SIGHT_NS          (30 * NS_PER_S)
+#define UNWATCHED_SAID_NS (600 * NS_PER_S)
 
 struct segment_gateway *keeper_record(struct keeper *k, unsigned int i)
 {
@@ -43,7 +45,8 @@ struct adoption {
 	unsigned int gateway;
 	pid_t pid;
 	enum slot_role role;
-	int failed;
+	int failed; /* of the last thread that is not watched */
+	unsigned int unwatched;
 };
 
 static void adopt_thread(void *data, pid_t tid)
@@ -52,8 +55,10 @@ static void adopt_thread(void *data, pid_t tid)
 	int r = probe_watch_thread(a->k->probes, a->gateway, (uint32_t)a->pid, (uint32_t)tid,
 				   a->role);
 
-	if (r < 0)
+	if (r < 0) {
 		a->failed = r;
+		a->unwatched++;
+	}
 }
 
 static void seed_connection(void *data, pid_t pid, int fd)
@@ -117,24 +122,46 @@ static void attach_tls(struct keeper *k, struct watched *w, const struct gateway
 	w->tls = tls;
 }
 
+/* Threads without a place stay so until others end: each is counted once, and it is said seldom. */
+static void say_unwatched(struct keeper *k, struct watched *w, const struct gateway_found *f,
+			  unsigned int unwatched)
+{
+	uint64_t swallowed;
+
+	if (unwatched > w->unwatched) {
+		probe_refuse_threads(k->probes, unwatched - w->unwatched);
+		w->unwatched_limit.interval_ns = UNWATCHED_SAID_NS;
+		if (log_allowed(&w->unwatched_limit, clock_mono_ns(), &swallowed))
+			log_warning("keeper", "threads are not watched: no place for them",
+				    "gateway=%s threads=%u raise=probe.threads", f->name,
+				    unwatched);
+	}
+	w->unwatched = unwatched;
+}
+
 static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
 			    const struct gateway_found *f)
 {
+	unsigned int unwatched = 0;
+
 	for (unsigned int i = 0; i < f->port_count; i++)
 		probe_set_listen_port(k->probes, f->ports[i], true);
 	for (unsigned int i = 0; i < f->process_count; i++) {
-		struct adoption a = {k, index, f->processes[i].pid, f->processes[i].role, 0};
+		struct adoption a = {k, index, f->processes[i].pid, f->processes[i].role, 0, 0};
 		bool is_known = probe_has_process(k->probes, (uint32_t)a.pid);
 
 		gateways_each_thread(a.pid, adopt_thread, &a);
-		if (a.failed)
+		if (a.failed == -ENOSPC)
+			unwatched += a.unwatched;
+		else if (a.failed && a.failed != -ESRCH)
 			log_warning("keeper", "a thread cannot be watched",
 				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
 				    err_text(a.failed));
 		/* Counting goes on at the next request line of each old connection. */
-		if (!is_known)
+		if (!is_known && probe_has_process(k->probes, (uint32_t)a.pid))
 			gateways_each_connection(a.pid, f, seed_connection, k->probes);
 	}
+	say_unwatched(k, w, f, unwatched);
 	if (!f->is_remembered) {
 		attach_gc(k, w, index, f);
 		attach_tls(k, w, f);

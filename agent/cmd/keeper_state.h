@@ -22,6 +22,8 @@ struct watched {
 	struct probe_tls_report tls;
 	struct sight sight; /* of its requests */
 	uint64_t sight_ns;
+	unsigned int unwatched; /* threads, at the last scan */
+	struct log_limit unwatched_limit;
 	uint64_t integral_ns, integral_at_ns; /* of the tick before */
 };
 

@@ -62,10 +62,12 @@ void probe_heartbeat(struct probe_set *set, uint64_t now_mono_ns);
 /* True when a thread of the process has a slot: its connections were seen from the first on. */
 bool probe_has_process(struct probe_set *set, uint32_t tgid);
 
-/* Takes a slot for a thread, or finds the one it has. -ENOSPC (counted as lost, "threads"). New
- * processes forked by a watched one get theirs by themselves, in the kernel. */
+/* Takes a slot for a thread, or finds the one it has. -ENOSPC: no place; not counted,
+ * for the caller tries again. New processes forked by a watched one get theirs in the kernel. */
 int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgid, uint32_t tid,
 		       enum slot_role role);
+/* Counts n threads without a place as lost ("threads"). */
+void probe_refuse_threads(struct probe_set *set, unsigned int n);
 /* Ends the watching of every thread of a process (as if it had exited). */
 void probe_forget_process(struct probe_set *set, uint32_t tgid);
 

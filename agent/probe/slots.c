@@ -187,10 +187,8 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 		return 0;
 	}
 	index = ring_pop(set->control);
-	if (index < 0) {
-		__atomic_fetch_add(&set->control->lost[LOST_THREADS], 1, __ATOMIC_RELAXED);
+	if (index < 0)
 		return index;
-	}
 	s = cells_slot(set, (unsigned int)index);
 	if (!s) {
 		ring_push(set->control, (unsigned int)index);
@@ -225,6 +223,11 @@ bool probe_has_process(struct probe_set *set, uint32_t tgid)
 		    set->slots[i]->state == SLOT_LIVE)
 			return true;
 	return false;
+}
+
+void probe_refuse_threads(struct probe_set *set, unsigned int n)
+{
+	__atomic_fetch_add(&set->control->lost[LOST_THREADS], n, __ATOMIC_RELAXED);
 }
 
 void probe_forget_process(struct probe_set *set, uint32_t tgid)
