@@ -365,6 +365,48 @@ static void test_killed(struct probe_set *set)
 	free(p.at);
 }
 
+/* Frames of any kind with any bytes in them, most of them wrong: what began must end. */
+static void test_garbage(struct probe_set *set)
+{
+	/* Mostly heads; one that breaks the rules ends a connection for both. */
+	static const unsigned char types[16] = {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 3, 4, 8, 5, 7, 9},
+				   flags[16] = {5, 5, 5, 5, 5, 5, 4,    4,
+						4, 1, 0, 5, 5, 5, 0x24, 0xd};
+	uint32_t random = 20261121;
+	uint64_t started;
+
+	for (int round = 0; round < 53; round++) {
+		struct talk t = {.cuts = 1};
+		struct bytes p = {0}, *sides[] = {&t.client, &t.server};
+
+		text(&t.client, PREFACE);
+		for (int i = 0; i < 2 * 97; i++) {
+			many(&p, 0x82, i % 5 == 0);
+			for (unsigned int n = i % 23; n; n--) {
+				random = random * 1664525 + 1013904223;
+				add_byte(&p, random >> 24);
+			}
+			random = random * 1664525 + 1013904223;
+			frame(sides[i & 1], types[random >> 28], flags[random >> 20 & 15],
+			      (uint32_t)i | (random >> 8 & 1), &p);
+		}
+		if (round % 7 == 0)
+			many(&t.server, 'H', 1000);
+		run(set, 2, &t);
+		free(t.client.at);
+		free(t.server.at);
+		free(p.at);
+	}
+	started = cells.requests_started;
+	printf("# %llu requests began\n", (unsigned long long)started);
+	is("some began", started > 13, true);
+	is("not more ended than began",
+	   cells.requests_completed + cells.requests_lost + cells.requests_aborted <= started,
+	   true);
+	is("in flight after garbage", now.in_flight, 0);
+	is("open after garbage", now.connections_open, 0);
+}
+
 static void test_tier(void)
 {
 	char path[] = "/healthz", agent[] = "kube-probe", *paths[] = {path}, *agents[] = {agent};
@@ -392,6 +434,7 @@ static void test_tier(void)
 	test_goaway(set);
 	test_killed(set);
 	test_full(set);
+	test_garbage(set);
 	probe_close(set);
 }
 
