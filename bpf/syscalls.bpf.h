@@ -23,13 +23,19 @@ static __always_inline bool class_begins(u32 class)
 	       class == CLASS_LISTEN;
 }
 
+struct draw draws[DRAW_CPUS];
+
 /* How many calls this one stands for; 0: it is not timed. Not every Nth: loops make the same calls in
- * the same order. */
+ * the same order. All threads of the machine come by here, so numbers are drawn by Knuth's congruence
+ * rather than by the kernel's helper, which takes longer than all else in an entry that is not timed; a
+ * draw lost to another thread harms nothing. */
 static __always_inline u32 sample_weight(void)
 {
+	struct draw *d = &draws[bpf_get_smp_processor_id() & (DRAW_CPUS - 1)];
 	u32 every = control.sample;
 
-	return ((u64)bpf_get_prandom_u32() * every) >> 32 ? 0 : every;
+	d->state = d->state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return ((d->state >> 32) * every) >> 32 ? 0 : every;
 }
 
 static __always_inline void call_enter(struct slot *s, u32 id, u32 class, u32 weight, u32 fd)

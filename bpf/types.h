@@ -244,6 +244,13 @@ enum lost_reason {
 	LOST_REASONS
 };
 
+#define DRAW_CPUS 128u /* beyond, two share one */
+
+/* Random numbers of one processor; a line of the cache. */
+struct draw {
+	u64 state, reserved[7];
+};
+
 struct control {
 	u64 heartbeat_ns;
 	u64 maps_id;
