@@ -38,7 +38,7 @@ arguments() { [ "$1" != http2.t ] || echo "all 41"; }
 # What the shell tests call, and what their gateways read.
 suite_tools="bash sh env ls cat sed awk grep tr cut sort head tail wc xargs dirname basename readlink mktemp
 	mkdir rm cp mv ln chmod touch sleep kill stat id date seq tee true uname ps pgrep curl jq hey
-	nginx caddy unshare mount umount ldconfig nproc"
+	nginx haproxy caddy unshare mount umount ldconfig nproc"
 suite_files="/etc/passwd /etc/group /etc/nsswitch.conf /etc/ld.so.cache /usr/share/lua/5.1/resty
 	/usr/lib/nginx/modules/ndk_http_module.so /usr/lib/nginx/modules/ngx_http_lua_module.so"
 
