@@ -285,7 +285,8 @@ static void wrong_files_are_told_where(void **state)
 		 "agent.yaml:2: not YAML: found unexpected end of stream while scanning a quoted "
 		 "scalar"},
 		{"user: a\xff\n", "agent.yaml:1: not UTF-8 text: invalid leading UTF-8 octet"},
-		{"\"a\\nbcdef\": c\n", "agent.yaml:1: unknown key `a?bcdef`, `tidegate config` lists all"},
+		{"\"a\\nbcdef\": c\n",
+		 "agent.yaml:1: unknown key `a?bcdef`, `tidegate config` lists all"},
 		{"a: {b: {c: {d: {e: {f: {g: {h: {i: {j: {k: {l: {m: {n: {o: {p: {q: {r: {s: "
 		 "1}}}}}}}}}}}}}}}}}}\n",
 		 "agent.yaml:1: nested more than 16 deep"},
