@@ -108,7 +108,7 @@ static void check_lockdown(struct doctor *d)
 
 /* ---- probes and gateways ---- */
 
-static void check_probes(struct doctor *d, const struct probe_set *set)
+static void check_probes(struct doctor *d, const struct probe_set *set, const struct config *config)
 {
 	size_t n;
 	const struct probe_report *reports = probe_reports(set, &n);
@@ -118,6 +118,10 @@ static void check_probes(struct doctor *d, const struct probe_set *set)
 		if (str_equal(reports[i].name, "pin"))
 			continue;
 		doctor_add(d, reports[i].name, reports[i].state, reports[i].how, reports[i].why);
+		/* What nobody wants is not missing. */
+		if ((str_equal(reports[i].name, "gc") && !config->probe_gc) ||
+		    (str_equal(reports[i].name, "tls") && !config->probe_tls))
+			continue;
 		if (reports[i].state == PROBE_UNAVAILABLE)
 			d->is_needed_missing = true;
 	}
@@ -281,7 +285,7 @@ static void doctor_run(struct doctor *d, const struct config *config)
 		d->is_needed_missing = true;
 		set = NULL;
 	} else {
-		check_probes(d, set);
+		check_probes(d, set, config);
 	}
 	err_clear(&e);
 	if (check_gateways(d, set, config, &e) < 0)
