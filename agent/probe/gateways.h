@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define GATEWAY_PROCESSES 256
+#define GATEWAY_PROCESSES 1024
 #define GATEWAY_PORTS     32
 #define GATEWAY_LISTENERS 512
 
