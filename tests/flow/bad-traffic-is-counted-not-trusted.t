@@ -81,7 +81,10 @@ kill -QUIT "$nginx_pid"; wait_for 10 gone "$nginx_pid"
 start_nginx 31 || { echo "Bail out! nginx does not start again"; exit 1; }
 start_agent; ok $? "an agent with eight places sees a gateway of 32 processes"
 wait_for 10 reaches probe_lost_total 24 reason=\"threads\"; ok $? "those without a place are counted"
-is "$(of workers)" 7 "the master and seven workers are watched"
+workers=$(of workers)
+[ "$workers" = 7 ] || [ "$workers" = 8 ]; ok $? "eight are watched, the master among them or not: $workers workers"
 is "$(grep -c 'not watched.*raise=probe.threads' "$world/agent.log")" 1 "it is said once, with what to do"
-for _ in 1 2 3; do curl -sf -o /dev/null "$gateway/fast" || break; done; ok $? "the gateway answers"
+bad=0
+for _ in 1 2 3; do curl -sf -o /dev/null "$gateway/fast" || bad=1; done
+ok $bad "the gateway answers"
 tap_end
