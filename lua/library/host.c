@@ -59,19 +59,16 @@ static void look(struct tidegate *t, struct host *host)
 
 	/* dir is …/app */
 	snprintf(path, sizeof(path), "%.*s/host.seg", (int)(strlen(t->dir) - 4), t->dir);
-	if (stat(path, &st) < 0) {
-		unmap(host);
+	/* Gone from here, after chroot() perhaps: what is mapped says itself when its writer is dead. */
+	if (stat(path, &st) < 0 || (host->h && st.st_ino == host->inode))
 		return;
-	}
-	if (host->h && st.st_ino == host->inode)
-		return;
-	unmap(host);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return;
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= SEGMENT_HEADER_BYTES) {
 		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 		if (map != MAP_FAILED) {
+			unmap(host);
 			host->h = map;
 			host->bytes = (size_t)st.st_size;
 			host->inode = st.st_ino;
@@ -104,21 +101,26 @@ static const struct segment_gateway *find_ours(const struct tidegate *t, const s
 	return others == 1 && t->gateway[0] ? other : NULL;
 }
 
+HIDDEN void host_look(struct tidegate *t)
+{
+	if (!t->host)
+		t->host = calloc(1, sizeof(*t->host));
+	if (!t->host)
+		return;
+	t->host->looked_ns = now_ns();
+	look(t, t->host);
+	t->host->ours = t->host->h ? find_ours(t, t->host) : NULL;
+}
+
 HIDDEN bool host_is_draining(struct tidegate *t)
 {
-	struct host *host = t->host;
 	uint64_t now = now_ns(), heartbeat;
+	struct host *host;
 
-	if (!host)
-		host = t->host = calloc(1, sizeof(*host));
-	if (!host)
-		return false;
-	if (now - host->looked_ns >= LOOK_NS) {
-		host->looked_ns = now;
-		look(t, host);
-		host->ours = host->h ? find_ours(t, host) : NULL;
-	}
-	if (!host->ours || !__atomic_load_n(&host->ours->draining, __ATOMIC_ACQUIRE))
+	if (!t->host || now - t->host->looked_ns >= LOOK_NS)
+		host_look(t);
+	host = t->host;
+	if (!host || !host->ours || !__atomic_load_n(&host->ours->draining, __ATOMIC_ACQUIRE))
 		return false;
 	heartbeat = __atomic_load_n(&host->h->heartbeat_ns, __ATOMIC_RELAXED);
 	return now < heartbeat || now - heartbeat < STALE_NS;

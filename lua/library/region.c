@@ -140,10 +140,9 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static int identify(struct tidegate *t)
+/* Into a copy: where no file can be made, the one that is mapped stays what it is. */
+static int identify(const struct tidegate *t, struct segment_header *h)
 {
-	struct segment_header *h = t->h;
-
 	h->life = 0;
 	while (!h->life)
 		if (getrandom(&h->life, sizeof(h->life), 0) < 0 && errno != EINTR)
@@ -178,7 +177,8 @@ static int write_all(int fd, const void *data, size_t size, off_t at)
 }
 
 /* A full tmpfs is an error here, never a fault at some later store; a disk would stall writers. */
-static int file_fill(struct tidegate *t, int fd, const char *path)
+static int file_fill(const struct tidegate *t, const struct segment_header *h, int fd,
+		     const char *path)
 {
 	struct statfs fs;
 	int r;
@@ -195,15 +195,18 @@ static int file_fill(struct tidegate *t, int fd, const char *path)
 				  "fewer series",
 				  path, t->region_bytes);
 	r = write_all(fd, t->h, t->region_bytes, 0);
+	if (r == 0)
+		r = write_all(fd, h, sizeof(*h), 0);
 	return r < 0 ? reason_set(r, "%s: cannot write", path) : 0;
 }
 
-static int file_make(struct tidegate *t, char *temporary, size_t size)
+static int file_make(const struct tidegate *t, const struct segment_header *h, char *temporary,
+		     size_t size)
 {
 	int fd, r;
 
 	snprintf(temporary, size, "%s/.%d-%016llx.seg", t->dir, (int)getpid(),
-		 (unsigned long long)t->h->life);
+		 (unsigned long long)h->life);
 	fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
 		return reason_set(-errno,
@@ -215,7 +218,7 @@ static int file_make(struct tidegate *t, char *temporary, size_t size)
 	if (r == 0 && fchmod(fd, 0640) < 0)
 		r = reason_set(-errno, "%s: cannot set its mode", temporary);
 	if (r == 0)
-		r = file_fill(t, fd, temporary);
+		r = file_fill(t, h, fd, temporary);
 	if (r == 0)
 		return fd;
 	unlink(temporary);
@@ -225,18 +228,19 @@ static int file_make(struct tidegate *t, char *temporary, size_t size)
 
 int region_attach(struct tidegate *t)
 {
+	struct segment_header h = *t->h;
 	char temporary[sizeof(t->path) + 16];
 	int r, fd;
 
 	t->pid = getpid();
-	r = identify(t);
+	r = identify(t, &h);
 	if (r < 0)
 		return r;
-	fd = file_make(t, temporary, sizeof(temporary));
+	fd = file_make(t, &h, temporary, sizeof(temporary));
 	if (fd < 0)
 		return fd;
 	snprintf(t->path, sizeof(t->path), "%s/%d-%016llx.seg", t->dir, (int)getpid(),
-		 (unsigned long long)t->h->life);
+		 (unsigned long long)h.life);
 	/* Mapped before it has its name: once the agent sees it, it counts. */
 	if (t->fd >= 0)
 		close(t->fd);
@@ -249,25 +253,24 @@ int region_attach(struct tidegate *t)
 	if (r < 0) {
 		unlink(temporary);
 		close(fd);
-		region_detach(t);
+		region_detach(t, true);
 		return r;
 	}
 	t->fd = fd;
 	return 0;
 }
 
-/* A copy of the same structure in private memory, with cells of 0. When even that cannot be had, what
- * is there stays: a gateway must not end for its metrics. */
-void region_detach(struct tidegate *t)
+/* When even private memory cannot be had, what is there stays: a gateway must not end for its metrics. */
+void region_detach(struct tidegate *t, bool keeps_values)
 {
-	size_t structure = t->h->cells_offset;
-	void *copy = malloc(structure);
+	size_t bytes = keeps_values ? t->region_bytes : t->h->cells_offset;
+	void *copy = malloc(bytes);
 
 	if (copy) {
-		memcpy(copy, t->h, structure);
+		memcpy(copy, t->h, bytes);
 		if (mmap(t->h, t->region_bytes, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
-			memcpy(t->h, copy, structure);
+			memcpy(t->h, copy, bytes);
 	}
 	free(copy);
 	if (t->fd >= 0)
@@ -280,6 +283,10 @@ bool region_is_there(const struct tidegate *t)
 {
 	struct stat ours, there;
 
-	return fstat(t->fd, &ours) == 0 && stat(t->path, &there) == 0 &&
-	       ours.st_ino == there.st_ino;
+	if (fstat(t->fd, &ours) < 0 || !ours.st_nlink)
+		return false;
+	if (stat(t->path, &there) == 0)
+		return ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+	/* A gateway that changed its root or its user cannot see it any more; the agent does. */
+	return errno != ENOENT || stat(t->dir, &there) < 0;
 }

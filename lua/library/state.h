@@ -27,6 +27,7 @@ struct tidegate {
 	uint32_t *index; /* open addressing: entry + 1 */
 	uint32_t index_mask;
 	int fd; /* of the file, holds its lock; -1 */
+	uint32_t flags;
 	pid_t pid;
 	uint64_t *nowhere; /* cells of what found no room */
 	struct tidegate_metric *metrics;
@@ -53,9 +54,9 @@ HIDDEN int region_open(struct tidegate *t, uint32_t series, uint32_t histograms)
 HIDDEN void region_close(struct tidegate *t);
 /* Makes the file if there is none, of this process. */
 HIDDEN int region_attach(struct tidegate *t);
-/* In a child: the parent's file is let go of; counting begins at 0. */
-HIDDEN void region_detach(struct tidegate *t);
-/* Whether the file is still under its path. */
+/* The file is let go of; private memory takes its place. In a child counting begins at 0. */
+HIDDEN void region_detach(struct tidegate *t, bool keeps_values);
+/* Whether the file is still where the agent finds it. */
 HIDDEN bool region_is_there(const struct tidegate *t);
 
 /* ---- metrics.c ---- */
@@ -65,4 +66,6 @@ HIDDEN void metrics_free(struct tidegate *t);
 /* ---- host.c ---- */
 
 HIDDEN bool host_is_draining(struct tidegate *t);
+/* Maps host.seg if it is there: draining is then known whatever becomes of the path. */
+HIDDEN void host_look(struct tidegate *t);
 HIDDEN void host_close(struct tidegate *t);

@@ -55,8 +55,13 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
 	for (struct tidegate *t = handles; t; t = t->next) {
-		region_detach(t);
+		region_detach(t, false);
 		t->pid = 0;
+		if (!(t->flags & TIDEGATE_FORK_AT_ONCE))
+			continue;
+		t->flags &= ~TIDEGATE_FORK_AT_ONCE;
+		region_attach(t);
+		host_look(t);
 	}
 	pthread_mutex_unlock(&handles_lock);
 }
@@ -74,6 +79,8 @@ static int options_take(struct tidegate *t, const struct tidegate_options *o, ui
 	struct tidegate_options known = {0};
 	const char *dir;
 
+	if (o && o->size < offsetof(struct tidegate_options, flags))
+		return reason_set(-EINVAL, "options of %zu bytes: set size", o->size);
 	if (o)
 		memcpy(&known, o, o->size < sizeof(known) ? o->size : sizeof(known));
 	*ret_series = known.series ? known.series : SERIES;
@@ -98,6 +105,9 @@ static int options_take(struct tidegate *t, const struct tidegate_options *o, ui
 				  sizeof(t->gateway) - 1);
 	if (known.gateway)
 		strcpy(t->gateway, known.gateway);
+	if (known.flags & ~TIDEGATE_FORK_AT_ONCE)
+		return reason_set(-EINVAL, "flags 0x%x: not known", known.flags);
+	t->flags = known.flags;
 	return 0;
 }
 
@@ -105,7 +115,7 @@ int tidegate_open(const struct tidegate_options *options, struct tidegate **ret)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct tidegate *t = calloc(1, sizeof(*t));
-	uint32_t series, histograms, places = 64;
+	uint32_t series = 0, histograms = 0, places = 64;
 	int r = -ENOMEM;
 
 	if (!t)
@@ -166,6 +176,7 @@ int tidegate_heartbeat(struct tidegate *t)
 	__atomic_store_n(&t->h->heartbeat_ns,
 			 (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec,
 			 __ATOMIC_RELAXED);
+	t->flags &= ~TIDEGATE_FORK_AT_ONCE; /* who beats is no starter of workers */
 	if (t->fd >= 0 && region_is_there(t))
 		return 0;
 	return region_attach(t);

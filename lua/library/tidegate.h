@@ -34,12 +34,20 @@ extern "C" {
 struct tidegate;
 struct tidegate_metric;
 
+/* Children make their files within fork(), not when they first call: for a gateway that starts its
+ * workers and then changes their root directory or user. Until the first heartbeat, and not for
+ * children of children: fork() before exec() should make none. */
+#define TIDEGATE_FORK_AT_ONCE 1u
+
+/* Later versions append to it; what a caller does not know of is 0. */
 struct tidegate_options {
-	size_t size;             /* sizeof(struct tidegate_options), for later versions */
+	size_t size;             /* sizeof(struct tidegate_options) */
 	const char *runtime_dir; /* NULL: $TIDEGATE_RUNTIME_DIR, else /run/tidegate */
 	const char *gateway; /* how the gateway is called where the agent cannot tell; or NULL */
 	uint32_t series;     /* most of them, 0: 2000 */
 	uint32_t histograms; /* most of these that are histograms (2.6 kB each), 0: 64 */
+	uint32_t flags;
+	uint32_t reserved;
 };
 
 /* How values of several processes of a gateway become one. */

@@ -70,6 +70,31 @@ static unsigned int segments(void)
 	return (unsigned int)atoi(line);
 }
 
+/* An agent's segment in which the gateway of this master is being drained. */
+static struct segment_writer *host_draining(pid_t master)
+{
+	char path[96];
+	const struct segment_options so = {.path = path,
+					   .kind = SEGMENT_HOST,
+					   .group = (gid_t)-1,
+					   .series = 8,
+					   .heap_bytes = 4096};
+	uint64_t now = clock_mono_ns();
+	struct segment_gateway *g;
+	struct segment_writer *w;
+	bool is_continued;
+
+	snprintf(path, sizeof(path), "%s/host.seg", dir);
+	assert_int_equal(segment_writer_open(&so, &w, &is_continued, NULL), 0);
+	segment_writer_tick_begin(w);
+	segment_writer_tick_end(w, now, now, NS_PER_S);
+	g = segment_writer_gateway_at(w, (unsigned int)segment_writer_gateway(w, "nginx", "h/1"));
+	g->state = SEGMENT_GATEWAY_LIVE;
+	g->master_pid = (uint32_t)master;
+	g->draining = 1;
+	return w;
+}
+
 static void test_options_are_checked(void **state)
 {
 	struct tidegate_options o = options();
@@ -178,6 +203,91 @@ static void test_child_counts_for_itself(void **state)
 	tidegate_close(t);
 }
 
+/* The life in the header of each file is the one in its name. */
+static bool files_say_their_names(void)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		 "for f in %s/*.seg; do n=${f%%.seg}; test $(od -A n -t x8 -j %zu -N 8 $f) = "
+		 "${n##*-} || exit 1; done",
+		 app_dir, offsetof(struct segment_header, life));
+	return system(command) == 0;
+}
+
+static bool child_behind_a_root_of_its_own(struct tidegate *t, const uint64_t *cell)
+{
+	char empty[96];
+
+	/* Before any call: the file, and what the agent says. */
+	if (segments() != 2 || *cell != 0 || !files_say_their_names())
+		return false;
+	snprintf(empty, sizeof(empty), "%s/empty", dir);
+	if (geteuid() == 0 && (mkdir(empty, 0700) < 0 || chroot(empty) < 0 || chdir("/") < 0))
+		return false;
+	return tidegate_heartbeat(t) == 0 && tidegate_draining(t);
+}
+
+static void test_child_makes_its_file_at_once(void **state)
+{
+	struct tidegate_options o = options();
+	struct segment_writer *w = host_draining(getpid());
+	struct tidegate_metric *m;
+	struct tidegate *t;
+	uint64_t *cell;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	o.flags = TIDEGATE_FORK_AT_ONCE;
+	assert_int_equal(tidegate_open(&o, &t), 0);
+	assert_int_equal(tidegate_counter(t, "a_total", "", NULL, 0, &m), 0);
+	assert_int_equal(tidegate_with(m, NULL, &cell), 0);
+	tidegate_inc(cell);
+	pid = fork();
+	if (pid == 0)
+		_exit(child_behind_a_root_of_its_own(t, cell) ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(segments(), 2);
+	assert_true(files_say_their_names());
+	/* Who beats has started its workers: what it forks now is to execute something. */
+	assert_int_equal(tidegate_heartbeat(t), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(segments() == 2 ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	segment_writer_close(w);
+	tidegate_close(t);
+}
+
+/* A program of before a field was there, and one of after a field that is not there yet. */
+static void test_options_of_other_versions(void **state)
+{
+	struct {
+		struct tidegate_options o;
+		uint64_t later[4];
+	} big = {.o = options()};
+	struct tidegate_options old = options();
+	struct tidegate *t;
+
+	(void)state;
+	old.size = offsetof(struct tidegate_options, flags);
+	old.flags = 0xffffffffu; /* not a part of what the caller knows */
+	assert_int_equal(tidegate_open(&old, &t), 0);
+	tidegate_close(t);
+	big.o.size = sizeof(big);
+	assert_int_equal(tidegate_open(&big.o, &t), 0);
+	tidegate_close(t);
+	old.size = 0;
+	assert_int_equal(tidegate_open(&old, &t), -EINVAL);
+	assert_non_null(strstr(tidegate_error(), "set size"));
+	big.o.flags = 0x80;
+	assert_int_equal(tidegate_open(&big.o, &t), -EINVAL);
+	assert_non_null(strstr(tidegate_error(), "0x80"));
+}
+
 static void test_directory_comes_later(void **state)
 {
 	struct tidegate_metric *m;
@@ -247,35 +357,21 @@ static void test_no_room_counts_somewhere(void **state)
 
 static void test_draining_is_read(void **state)
 {
-	char path[96];
-	const struct segment_options so = {.path = path,
-					   .kind = SEGMENT_HOST,
-					   .group = (gid_t)-1,
-					   .series = 8,
-					   .heap_bytes = 4096};
+	struct tidegate *t = open_one();
 	struct segment_gateway *g;
 	struct segment_writer *w;
-	struct tidegate *t = open_one();
-	uint64_t now = clock_mono_ns();
-	bool is_continued;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/host.seg", dir);
 	assert_false(tidegate_draining(t));
-	assert_int_equal(segment_writer_open(&so, &w, &is_continued, NULL), 0);
-	segment_writer_tick_begin(w);
-	segment_writer_tick_end(w, now, now, NS_PER_S);
-	g = segment_writer_gateway_at(w, (unsigned int)segment_writer_gateway(w, "nginx", "h/1"));
-	g->state = SEGMENT_GATEWAY_LIVE;
-	g->master_pid = (uint32_t)getpid();
-	g->draining = 1;
+	w = host_draining(getpid());
+	g = segment_writer_gateway_at(w, 0);
 	for (unsigned int i = 0; i < 300 && !tidegate_draining(t); i++)
 		usleep(10000); /* it looks for the file once a second */
 	assert_true(tidegate_draining(t));
 	g->draining = 0;
 	assert_false(tidegate_draining(t));
 	g->draining = 1;
-	segment_writer_header(w)->heartbeat_ns = now - 20 * NS_PER_S;
+	segment_writer_header(w)->heartbeat_ns = clock_mono_ns() - 20 * NS_PER_S;
 	assert_false(tidegate_draining(t)); /* nobody is there to end it */
 	segment_writer_close(w);
 	tidegate_close(t);
@@ -289,6 +385,8 @@ int main(void)
 		cmocka_unit_test(test_cell_is_the_agents),
 		cmocka_unit_test_setup_teardown(test_seconds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_child_counts_for_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_child_makes_its_file_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_options_of_other_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_comes_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_room_counts_somewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_draining_is_read, setup, teardown),
