@@ -45,9 +45,12 @@ BPF_OBJS := $(BPF_SRCS:bpf/%.bpf.c=$(B)/bpf/%.o)
 LIB := $(B)/libtidegate.a
 
 GATE := $(B)/libtidegate.so.1
+# A distribution need not have both.
+LUA_VERSIONS := $(shell for v in 5.3 5.4; do pkg-config --exists lua$$v && echo $$v; done)
+PUC := $(LUA_VERSIONS:%=$(B)/puc/%/tidegate.so)
 
 .PHONY: all
-all: $(B)/tidegate $(GATE)
+all: $(B)/tidegate $(GATE) $(PUC)
 
 # One clear line instead of the first of many errors.
 $(B)/.tools:
@@ -79,16 +82,26 @@ $(LIB): $(OBJS) $(GEN_OBJS)
 # libtidegate.so, which gateways load: nothing but libc, only tidegate.h is seen.
 GATE_SRCS := $(sort $(wildcard lua/library/*.c)) proto/histogram.c
 GATE_OBJS := $(GATE_SRCS:%.c=$(B)/gate/%.o)
-$(GATE): $(GATE_OBJS)
+$(GATE): $(GATE_OBJS) lua/library/exports.map
 	$(call say,LINK,$@)
-	$(Q)$(CC) -shared -Wl,-soname,libtidegate.so.1 -Wl,-z,relro,-z,now,--as-needed $(SANFLAGS) \
-		$(LDFLAGS) -o $@ $^ -lm -pthread
+	$(Q)$(CC) -shared -Wl,-soname,libtidegate.so.1 -Wl,--version-script,lua/library/exports.map \
+		-Wl,-z,relro,-z,now,--as-needed $(SANFLAGS) $(LDFLAGS) -o $@ $(GATE_OBJS) -lm -pthread
 	$(Q)ln -sf libtidegate.so.1 $(B)/libtidegate.so
 $(B)/gate/%.o: %.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -Iproto $(WARN) $(HARDEN) $(SANFLAGS) -fPIC \
 		-fvisibility=hidden -pthread -MMD -MP $(CFLAGS) -c -o $@ $<
+
+# require "tidegate" of HAProxy's Lua, with the library inside: one file to install a version.
+$(PUC): $(B)/puc/%/tidegate.so: lua/puc/tidegate.c lua/puc/exports.map $(GATE_OBJS)
+	$(call say,LUA,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -Ilua/library \
+		$(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I lua$*)) $(WARN) $(HARDEN) \
+		$(SANFLAGS) -fPIC -fvisibility=hidden -pthread -MMD -MP $(CFLAGS) -shared \
+		-Wl,--version-script,lua/puc/exports.map -Wl,-z,relro,-z,now,--as-needed $(LDFLAGS) \
+		-o $@ $< $(GATE_OBJS) -lm
 
 $(B)/obj/%.o: %.c | $(GEN_HEADERS)
 	$(call say,CC,$<)
@@ -155,7 +168,7 @@ $(USES_GATE): $(GATE)
 $(USES_GATE): ALL_CFLAGS += -Ilua/library
 $(USES_GATE): TEST_LIBS := $(GATE) -Wl,-rpath,$(abspath $(B))
 
--include $(OBJS:.o=.d) $(GATE_OBJS:.o=.d) $(B)/obj/agent/main.d $(UNIT_BINS:.t=.d)
+-include $(OBJS:.o=.d) $(GATE_OBJS:.o=.d) $(PUC:.so=.d) $(B)/obj/agent/main.d $(UNIT_BINS:.t=.d)
 
 PROVE := prove --timer --failures $(if $(V),-v)
 export BUILD := $(abspath $(B))
