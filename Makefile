@@ -163,7 +163,7 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lcmocka \
 		-lm
 # Those that write as gateways do.
-USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gateway_library.t
+USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gather_hostile.t $(B)/tests/unit/gateway_library.t
 $(USES_GATE): $(GATE)
 $(USES_GATE): ALL_CFLAGS += -Ilua/library
 $(USES_GATE): TEST_LIBS := $(GATE) -Wl,-rpath,$(abspath $(B))

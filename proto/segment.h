@@ -22,7 +22,10 @@
  *     64-bit word with one writer, written whole; readers read each once;
  *   - counters and histograms have one run of cells, there is no base;
  *   - append only: entry, strings and cells are written first, then heap_used and cells_used, then
- *     directory_count; nothing below the counts ever changes but cells and state. `epoch` is even;
+ *     directory_count; nothing below the counts ever changes but cells. `epoch` stays 0, every entry
+ *     is PRESENT; a gauge that is NaN has no value;
+ *   - a name that vanished is given to a new file with the same life and all that was counted (the old
+ *     one stays locked until then): same life, same counters;
  *   - an entry beyond a capacity is not made: `refused` counts it, and values go to the series of the
  *     metric whose label values are all "_overflow" (for which the writer leaves room), or nowhere;
  *   - histograms are of seconds; merge and scope are METRIC_SUM | MAX | LAST and METRIC_INSTANCE.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of gateway processes, summed into app.seg. Owns a reader and a descriptor per file; the
- * descriptor asks for the lock that the writer holds while it lives. In the courier, one thread.
+ * Files of gateway processes, summed into app.seg. Owns the files that are read, and room for their
+ * contents, used for one after the other. In the courier, one thread.
  */
 #include "segment/gather.h"
 
@@ -10,12 +10,15 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "segment/fold.h"
+#include "segment/gather_file.h"
 #include "segment/gather_series.h"
+#include "segment/gather_sums.h"
+#include "segment/gather_waiting.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,42 +26,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_MAX_BYTES 64
-#define UNKNOWN        INT_MIN
-#define LEFT_NS        (60 * NS_PER_S) /* then an unlocked unfinished file is rubbish */
-
-struct file {
-	char name[NAME_MAX_BYTES];
-	struct segment_reader *reader;
-	int fd;
-	uid_t uid;
-	uint64_t seen_ns;
-	bool is_here, is_dead, is_owned, is_damaged;
-	struct gather_owner owner;
-	int *series; /* of each entry: index in app.seg, negative: refused */
-	unsigned int series_count;
-	int overflow; /* series that counts what the writer itself refused */
-};
-
-/* What a series of app.seg is told in this tick. */
-struct sum {
-	uint64_t at; /* in cells */
-	uint8_t kind, merge;
-	bool is_known, is_told;
-	uint64_t newest_ns; /* of METRIC_LAST */
-};
+#define UNKNOWN INT32_MIN
+#define LEFT_NS (60 * NS_PER_S) /* then an unlocked unfinished file is rubbish */
 
 struct gather {
 	struct gather_options o;
 	char *dir;
+	DIR *stream; /* open while a pass over the directory goes on */
 	struct segment_writer *w;
 	struct gather_names *names;
-	struct file *files; /* o.files of them */
-	unsigned int count;
-	struct sum *sums; /* by index in app.seg */
-	uint32_t sums_count;
-	uint64_t *cells;
-	uint64_t cells_used, cells_size;
+	struct gather_sums *sums;
+	struct gather_waiting *waiting;
+	struct gather_file *files; /* o.files of them */
+	ino_t *inodes;             /* of the files, side by side: looked at for each name */
+	unsigned int count, turn;
+	uint32_t new_series;  /* that may still be found in this tick */
+	bool is_begun_here;   /* in this pass: the file of the fold that was begun, not taken */
+	bool is_begun_waited; /* … or in the last pass, or there was no pass yet */
+	struct gather_room entries, heap, cells;
 	struct gather_stats stats;
 	struct log_limit damaged_limit;
 	bool has_begun;
@@ -76,291 +61,390 @@ const char *gather_refusal_name(enum gather_refusal refusal)
 
 /* ---- files ---- */
 
-static void file_close(struct file *f)
+static void damaged_log(struct gather *g, const char *name, const struct err *e)
 {
-	segment_reader_close(f->reader);
-	if (f->fd >= 0)
-		close(f->fd);
-	free(f->series);
-	*f = (struct file){.fd = -1};
+	uint64_t swallowed;
+
+	if (log_allowed(&g->damaged_limit, clock_mono_ns(), &swallowed))
+		log_warning("gather", "a file of a process is left out", "file=%s error=\"%s\"",
+			    name, e->text);
 }
 
-static void path_of(const struct gather *g, const char *name, char buf[PATH_MAX])
+/* Only if the name still is this file's: its owner may have made another. */
+static void name_remove(const struct gather *g, const struct gather_file *f)
 {
-	snprintf(buf, PATH_MAX, "%s/%s", g->dir, name);
-}
+	struct stat st;
+	int dir = dirfd(g->stream);
 
-static void file_remove(struct gather *g, struct file *f)
-{
-	char path[PATH_MAX];
-
-	path_of(g, f->name, path);
-	if (unlink(path) < 0 && errno != ENOENT)
+	if (fstatat(dir, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != f->inode)
+		return;
+	if (unlinkat(dir, f->name, 0) < 0 && errno != ENOENT)
 		log_warning("gather", "cannot remove the file of a process that ended",
-			    "path=%s error=\"%s\"", path, err_text(-errno));
-	file_close(f);
-	*f = g->files[--g->count];
-	g->files[g->count] = (struct file){.fd = -1};
+			    "path=%s/%s error=\"%s\"", g->dir, f->name, err_text(-errno));
 }
 
-static struct file *file_find(struct gather *g, const char *name)
+static void file_drop(struct gather *g, struct gather_file *f)
+{
+	size_t i = (size_t)(f - g->files);
+
+	gather_file_close(f);
+	*f = g->files[--g->count];
+	g->inodes[i] = g->inodes[g->count];
+	g->files[g->count] = (struct gather_file){.fd = -1};
+}
+
+struct share {
+	uint64_t files, entries, cells;
+};
+
+/* Nobody takes the last quarter from the others. */
+static bool is_within(uint64_t all, uint64_t own, uint64_t need, uint64_t most)
+{
+	uint64_t least = most / 4 ? most - most / 4 : most;
+
+	return all + need <= most && own + need <= least;
+}
+
+static bool has_share(const struct gather *g, uid_t uid, const struct share *need)
+{
+	struct share all = {0}, own = {0};
+
+	for (unsigned int i = 0; i < g->count; i++) {
+		const struct gather_file *f = &g->files[i];
+
+		all.files++;
+		all.entries += f->granted_entries;
+		all.cells += f->granted_cells;
+		if (f->uid != uid)
+			continue;
+		own.files++;
+		own.entries += f->granted_entries;
+		own.cells += f->granted_cells;
+	}
+	return is_within(all.files, own.files, need->files, g->o.files) &&
+	       is_within(all.entries, own.entries, need->entries, GATHER_ENTRIES) &&
+	       is_within(all.cells, own.cells, need->cells, GATHER_CELLS);
+}
+
+static void refuse(struct gather *g, ino_t inode, enum gather_refusal why)
+{
+	if (gather_waiting_count(g->waiting, inode, why))
+		g->stats.refused[why]++;
+}
+
+static bool file_own(const struct gather *g, struct gather_file *f)
+{
+	char name[SEGMENT_NAME_BYTES];
+	struct gather_writer w = {f->uid, f->h.writer_pid, f->h.writer_parent, name};
+
+	memcpy(name, f->h.gateway, sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	return g->o.owner(g->o.data, &w, &f->owner);
+}
+
+static bool has_life(const struct gather *g, uint64_t life)
 {
 	for (unsigned int i = 0; i < g->count; i++)
-		if (str_equal(g->files[i].name, name))
-			return &g->files[i];
-	return NULL;
+		if (g->files[i].h.life == life)
+			return true;
+	return false;
 }
 
-static void file_open(struct gather *g, const char *name, uint64_t now)
+/* Whether f was taken; if not, why is counted, and what no living writer holds is removed. */
+static bool file_take(struct gather *g, struct gather_file *f, uint64_t since, uint64_t now)
 {
-	struct file *f;
-	char path[PATH_MAX];
-	struct stat st;
-	int fd;
+	const struct share one = {.files = 1};
 
-	if (g->count == g->o.files) {
-		g->stats.refused[GATHER_FILES]++;
-		return;
+	if (has_life(g, f->h.life))
+		return false; /* file_follow() looks after it */
+	if (!file_own(g, f)) {
+		if (now - since > GATHER_OWNER_NS && !gather_file_has_writer(f)) {
+			refuse(g, f->inode, GATHER_OWNER);
+			name_remove(g, f);
+		}
+		return false;
 	}
-	path_of(g, name, path);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		if (fd >= 0)
-			close(fd);
-		return;
+	if (!has_share(g, f->uid, &one)) {
+		refuse(g, f->inode, GATHER_FILES);
+		return false;
 	}
-	f = &g->files[g->count++];
-	*f = (struct file){.fd = fd, .uid = st.st_uid, .seen_ns = now, .overflow = UNKNOWN};
-	str_copy(f->name, sizeof(f->name), name);
-	f->is_here = true;
-	f->is_damaged = st.st_size < 0 || (uint64_t)st.st_size > g->o.bytes ||
-			segment_reader_open(path, &f->reader, NULL) < 0;
-	g->stats.refused[GATHER_DAMAGED] += f->is_damaged;
+	g->inodes[g->count] = f->inode;
+	g->files[g->count++] = *f;
+	return true;
+}
+
+static void name_look(struct gather *g, const struct dirent *d, uint64_t now)
+{
+	uint64_t since = gather_waiting_since(g->waiting, d->d_ino, now);
+	struct gather_file f = {.fd = -1};
+	struct err e = {0};
+	int r = gather_file_named(d->d_name)
+			? gather_file_open(dirfd(g->stream), d->d_name, g->o.bytes, &f, &e)
+			: -EBADMSG;
+	bool is_taken = false;
+
+	if (r == 0) {
+		is_taken = file_take(g, &f, since, now);
+		g->is_begun_here |= !is_taken && f.h.life == segment_writer_header(g->w)->fold_life;
+	} else if (r == -EMFILE || r == -ENFILE) {
+		refuse(g, d->d_ino, GATHER_FILES);
+	} else {
+		if (r == -EBADMSG && *e.text)
+			damaged_log(g, d->d_name, &e);
+		refuse(g, d->d_ino, GATHER_DAMAGED);
+		if (f.fd >= 0 && !gather_file_has_writer(&f))
+			name_remove(g, &f);
+	}
+	if (!is_taken)
+		gather_file_close(&f);
 }
 
 /* A writer that died before its file had its name. */
 static void unfinished_remove(const struct gather *g, const char *name)
 {
+	int dir = dirfd(g->stream), fd;
 	struct stat st;
-	char path[PATH_MAX];
-	int fd;
 
-	path_of(g, name, path);
-	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) ||
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
 	    clock_real_ns() < (uint64_t)st.st_mtim.tv_sec * NS_PER_S + LEFT_NS)
 		return;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return;
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		unlink(path);
+		unlinkat(dir, name, 0);
 	close(fd);
 }
 
-static void files_scan(struct gather *g, uint64_t now)
+static bool is_read(const struct gather *g, ino_t inode)
 {
-	_cleanup_dir_ DIR *dir = opendir(g->dir);
-	const struct dirent *d;
-
 	for (unsigned int i = 0; i < g->count; i++)
-		g->files[i].is_here = false;
-	while (dir && (d = readdir(dir))) {
-		struct file *f;
-
-		if (strlen(d->d_name) >= NAME_MAX_BYTES || !str_ends(d->d_name, ".seg"))
-			continue;
-		if (d->d_name[0] == '.') {
-			unfinished_remove(g, d->d_name);
-			continue;
-		}
-		f = file_find(g, d->d_name);
-		if (f)
-			f->is_here = true;
-		else
-			file_open(g, d->d_name, now);
-	}
-}
-
-/* Whoever holds the lock lives. It is given back at once. */
-static bool file_has_writer(const struct file *f)
-{
-	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0)
-		return true;
-	flock(f->fd, LOCK_UN);
+		if (g->inodes[i] == inode)
+			return true;
 	return false;
 }
 
-static bool file_own(struct gather *g, struct file *f)
+/* Goes on with a pass over the directory, a bounded part of it in one tick. */
+static void names_scan(struct gather *g, uint64_t now)
 {
-	const struct segment_header *h = segment_reader_header(f->reader);
-	char name[SEGMENT_NAME_BYTES];
-	struct gather_writer w = {f->uid, h->writer_pid, h->writer_parent, name};
+	const struct dirent *d = NULL;
 
-	if (f->is_owned)
-		return true;
-	memcpy(name, h->gateway, sizeof(name));
-	name[sizeof(name) - 1] = '\0';
-	f->is_owned = g->o.owner(g->o.data, &w, &f->owner);
-	return f->is_owned;
+	for (unsigned int i = 0; i < GATHER_LOOKS && (d = readdir(g->stream)); i++) {
+		if (!str_ends(d->d_name, ".seg") || is_read(g, d->d_ino))
+			continue;
+		if (d->d_name[0] == '.')
+			unfinished_remove(g, d->d_name);
+		else
+			name_look(g, d, now);
+	}
+	if (d)
+		return;
+	gather_waiting_sweep(g->waiting);
+	g->is_begun_waited = g->is_begun_here;
+	g->is_begun_here = false;
+	rewinddir(g->stream);
 }
 
-static void file_damaged(struct gather *g, struct file *f, const struct err *e)
+/* The writer found its name gone and made its file again, with all that it counted: same life, same
+ * counters. It lets go of the old one after that, so whoever lives no more is looked up first. */
+static void file_follow(struct gather *g, struct gather_file *f)
 {
-	uint64_t swallowed;
+	struct gather_file next = {.fd = -1};
+	struct stat st;
 
-	f->is_damaged = true;
-	g->stats.refused[GATHER_DAMAGED]++;
-	if (log_allowed(&g->damaged_limit, clock_mono_ns(), &swallowed))
-		log_warning("gather", "a file of a process is left out", "file=%s error=\"%s\"",
-			    f->name, e->text);
-}
-
-/* Copies what the file holds. False: nothing of it is told in this tick. */
-static bool file_read(struct gather *g, struct file *f)
-{
-	struct err e = {0};
-	int r;
-
-	if (f->is_damaged)
-		return false;
-	r = segment_reader_refresh(f->reader, &e);
-	/* One that ended in the middle of a change, which a writer of processes never makes. */
-	if (r == -ENOENT || (r == -EAGAIN && !f->is_dead) || r == -ENOMEM)
-		return false;
-	if (r == 0 && segment_reader_header(f->reader)->kind != SEGMENT_PROCESS)
-		r = err_set(&e, -EBADMSG, "segment of kind %u",
-			    segment_reader_header(f->reader)->kind);
-	if (r < 0)
-		file_damaged(g, f, &e);
-	return r == 0;
+	if (fstatat(dirfd(g->stream), f->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_ino == f->inode || st.st_uid != f->uid)
+		return;
+	if (gather_file_open(dirfd(g->stream), f->name, g->o.bytes, &next, NULL) == 0 &&
+	    next.uid == f->uid) {
+		next.owner = f->owner;
+		next.is_dead = !gather_file_has_writer(&next);
+		gather_file_close(f);
+		*f = next;
+		g->inodes[f - g->files] = f->inode;
+	} else {
+		gather_file_close(&next);
+	}
 }
 
 /* ---- series ---- */
 
-static int sums_grow(struct gather *g, uint32_t count)
+static void entry_find(struct gather *g, struct gather_file *f, const struct segment_view *v,
+		       const struct segment_entry *d, struct gather_entry *ret)
 {
-	struct sum *sums;
-
-	if (count <= g->sums_count)
-		return 0;
-	count = count < 256 ? 256 : count * 2;
-	sums = reallocarray(g->sums, count, sizeof(*sums));
-	if (!sums)
-		return -ENOMEM;
-	memset(sums + g->sums_count, 0, (count - g->sums_count) * sizeof(*sums));
-	g->sums = sums;
-	g->sums_count = count;
-	return 0;
-}
-
-static int sum_add(struct gather *g, int index, enum metric_kind kind, enum metric_merge merge)
-{
-	uint64_t need = kind == METRIC_HISTOGRAM ? HIST_CELLS : 1, size;
-	uint64_t *cells;
-	struct sum *sum;
-
-	if (sums_grow(g, (uint32_t)index + 1) < 0)
-		return -ENOMEM;
-	sum = &g->sums[index];
-	if (sum->is_known)
-		return 0;
-	if (g->cells_used + need > g->cells_size) {
-		size = g->cells_size ? g->cells_size * 2 : 1024;
-		size = size < g->cells_used + need ? g->cells_used + need : size;
-		cells = reallocarray(g->cells, size, sizeof(*cells));
-		if (!cells)
-			return -ENOMEM;
-		g->cells = cells;
-		g->cells_size = size;
-	}
-	*sum = (struct sum){g->cells_used, (uint8_t)kind, (uint8_t)merge, true, false, 0};
-	g->cells_used += need;
-	return 0;
-}
-
-static void file_find_series(struct gather *g, struct file *f)
-{
-	unsigned int count = segment_reader_series_count(f->reader);
+	enum gather_refusal refusal = GATHER_DAMAGED;
 	struct segment_series s;
-	int *series;
 
-	if (count <= f->series_count)
-		return;
-	series = reallocarray(f->series, count, sizeof(*series));
-	if (!series)
-		return;
-	f->series = series;
-	for (unsigned int i = f->series_count; i < count; i++) {
-		enum gather_refusal refusal = GATHER_DAMAGED;
-
-		series[i] = -EINVAL;
-		if (segment_reader_series(f->reader, i, &s))
-			series[i] = gather_series_find(g->names, g->w, &f->owner, &s, &refusal);
-		if (refusal != GATHER_REFUSALS)
-			g->stats.refused[refusal]++;
-		if (series[i] >= 0 && sum_add(g, series[i], s.kind, s.merge) < 0)
-			series[i] = -ENOMEM;
+	*ret = (struct gather_entry){.series = -EINVAL};
+	if (segment_series_of(v, d, &s)) {
+		ret->is_valid = true;
+		ret->kind = d->kind;
+		ret->cell = (uint32_t)d->value_cell;
+		ret->series = gather_series_find(g->names, g->w, &f->owner, &s, &refusal);
+		if (ret->series >= 0 && gather_sums_add(g->sums, ret->series, s.kind, s.merge) < 0)
+			ret->series = -ENOMEM;
 	}
-	f->series_count = count;
+	if (refusal != GATHER_REFUSALS)
+		g->stats.refused[refusal]++;
+}
+
+/* Room for what the file holds now; false: the file goes on as it was. */
+static bool file_grant(struct gather *g, struct gather_file *f)
+{
+	const struct share need = {0, f->h.directory_count - f->granted_entries,
+				   f->h.cells_used - f->granted_cells};
+	struct gather_entry *entries;
+
+	if (!need.entries && !need.cells)
+		return true;
+	if (!has_share(g, f->uid, &need)) {
+		g->stats.refused[GATHER_FILES] += !f->is_oversized;
+		f->is_oversized = true;
+		return false;
+	}
+	entries = reallocarray(f->entries, f->h.directory_count + 1u, sizeof(*entries));
+	if (!entries)
+		return false;
+	f->entries = entries;
+	f->granted_entries = f->h.directory_count;
+	f->granted_cells = f->h.cells_used;
+	return true;
+}
+
+static int file_find_series(struct gather *g, struct gather_file *f, struct err *e)
+{
+	uint32_t n = g->new_series;
+	struct segment_view v;
+	int r;
+
+	if (f->entries_known == f->h.directory_count || !n || !file_grant(g, f))
+		return 0;
+	r = gather_file_entries(f, &g->entries, &g->heap, &n, &v, e);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < n; i++)
+		entry_find(g, f, &v, (const struct segment_entry *)g->entries.data + i,
+			   &f->entries[f->entries_known + i]);
+	f->entries_known += n;
+	g->new_series -= n;
+	return 0;
 }
 
 /* What the writer itself had no room for. */
-static void file_find_overflow(struct gather *g, struct file *f)
+static void file_find_overflow(struct gather *g, struct gather_file *f)
 {
 	const char *labels[2][2] = {{"gateway", f->owner.gateway}, {"instance", f->owner.instance}};
 
-	if (f->overflow != UNKNOWN || !segment_reader_header(f->reader)->refused)
+	if (f->overflow != UNKNOWN || !f->h.refused)
 		return;
 	f->overflow = segment_writer_gathered(g->w, &metric_descs[METRIC_ID_APP_OVERFLOW],
 					      (const char *const(*)[2])labels,
 					      f->owner.instance[0] ? 2 : 1);
-	if (f->overflow >= 0 && sum_add(g, f->overflow, METRIC_COUNTER, METRIC_SUM) < 0)
+	if (f->overflow >= 0 &&
+	    gather_sums_add(g->sums, f->overflow, METRIC_COUNTER, METRIC_SUM) < 0)
 		f->overflow = -ENOMEM;
+}
+
+static void file_damaged(struct gather *g, struct gather_file *f, const struct err *e)
+{
+	f->is_damaged = true;
+	g->stats.refused[GATHER_DAMAGED]++;
+	damaged_log(g, f->name, e);
+}
+
+static void file_collect(struct gather *g, struct gather_file *f)
+{
+	struct err e = {0};
+	int r;
+
+	/* Asked before it is read: what a dead one holds is final. A fold that was begun is of one
+	 * that was dead, whoever holds its lock now. */
+	f->is_dead =
+		!gather_file_has_writer(f) || f->h.life == segment_writer_header(g->w)->fold_life;
+	file_follow(g, f);
+	if (f->is_damaged)
+		return;
+	r = gather_file_refresh(f, &e);
+	if (r == 0)
+		r = file_find_series(g, f, &e);
+	if (r == 0)
+		file_find_overflow(g, f);
+	else if (r != -ENOMEM)
+		file_damaged(g, f, &e);
 }
 
 /* ---- the dead ---- */
 
-static void file_fold(struct gather *g, struct file *f)
+static int file_fold(struct gather *g, struct gather_file *f)
 {
-	uint64_t life = segment_reader_header(f->reader)->life, n = 0;
-	struct segment_series s;
+	const uint64_t *cells;
+	struct err e = {0};
 	struct fold fold;
+	uint64_t n = 0;
+	int r = gather_file_cells(f, &g->cells, &e);
 
-	segment_writer_fold_begin(g->w, life, &fold);
-	for (unsigned int i = 0; i < f->series_count; i++) {
-		unsigned int cells;
+	if (r == -EBADMSG)
+		file_damaged(g, f, &e);
+	if (r < 0)
+		return r;
+	cells = g->cells.data;
+	segment_writer_fold_begin(g->w, f->h.life, &fold);
+	for (uint32_t i = 0; i < f->entries_known; i++) {
+		const struct gather_entry *d = &f->entries[i];
+		uint32_t count = d->kind == METRIC_HISTOGRAM ? HIST_CELLS : 1;
 
-		if (!segment_reader_series(f->reader, i, &s) || s.kind == METRIC_GAUGE)
+		if (!d->is_valid || d->kind == METRIC_GAUGE)
 			continue;
-		cells = s.kind == METRIC_HISTOGRAM ? HIST_CELLS : 1;
-		for (unsigned int j = 0; f->series[i] >= 0 && j < cells; j++)
-			segment_writer_fold(g->w, &fold, n + j, f->series[i], j,
-					    s.cells ? s.cells[j] : s.counter);
-		n += cells;
+		for (uint32_t j = 0; d->series >= 0 && j < count; j++)
+			segment_writer_fold(g->w, &fold, n + j, d->series, j, cells[d->cell + j]);
+		n += count;
 	}
 	if (f->overflow >= 0)
-		segment_writer_fold(g->w, &fold, n, f->overflow, 0,
-				    segment_reader_header(f->reader)->refused);
+		segment_writer_fold(g->w, &fold, n, f->overflow, 0, f->h.refused);
 	log_debug("gather", "values of an ended process were kept", "file=%s gateway=%s", f->name,
 		  f->owner.gateway);
-	file_remove(g, f);
+	name_remove(g, f);
 	fold_end(&fold);
 	g->stats.folded++;
+	return 0;
 }
 
-/* One that was begun by a courier before us comes first: its record must not be overwritten. */
-static void dead_fold(struct gather *g)
+static bool is_complete(const struct gather_file *f)
+{
+	return f->is_dead && !f->is_damaged && f->entries_known == f->h.directory_count;
+}
+
+/* One that was begun by a courier before us comes first: its record must not be overwritten. True:
+ * there is none any more. */
+static bool begun_fold(struct gather *g)
 {
 	uint64_t begun = segment_writer_header(g->w)->fold_life;
 
-	for (unsigned int pass = begun ? 0 : 1; pass < 2; pass++) {
-		for (unsigned int i = g->count; i-- > 0;) {
-			struct file *f = &g->files[i];
+	for (unsigned int i = 0; begun && i < g->count; i++) {
+		struct gather_file *f = &g->files[i];
 
-			if (!f->is_dead || !f->is_owned || f->is_damaged || !f->reader)
-				continue;
-			if (pass == 1 || segment_reader_header(f->reader)->life == begun)
-				file_fold(g, f);
+		if (f->h.life != begun || f->is_damaged)
+			continue;
+		if (!is_complete(f) || file_fold(g, f) < 0)
+			return false;
+		file_drop(g, f);
+		return true;
+	}
+	return !begun || !g->is_begun_waited;
+}
+
+static void dead_fold(struct gather *g)
+{
+	bool is_free = begun_fold(g);
+
+	for (unsigned int i = g->count; i-- > 0;) {
+		struct gather_file *f = &g->files[i];
+
+		if (f->is_dead && f->is_damaged) {
+			name_remove(g, f);
+			file_drop(g, f);
+		} else if (is_free && is_complete(f) && file_fold(g, f) == 0) {
+			file_drop(g, f);
 		}
 	}
 }
@@ -377,8 +461,11 @@ int gather_new(const struct gather_options *options, struct segment_writer *w, s
 	g->w = w;
 	g->dir = strdup(options->dir);
 	g->files = calloc(options->files, sizeof(*g->files));
+	g->inodes = calloc(options->files, sizeof(*g->inodes));
 	g->damaged_limit.interval_ns = 60 * NS_PER_S;
-	if (!g->dir || !g->files || gather_names_new(&g->names) < 0) {
+	g->is_begun_waited = true;
+	if (!g->dir || !g->files || !g->inodes || gather_names_new(w, &g->names) < 0 ||
+	    gather_sums_new(&g->sums) < 0 || gather_waiting_new(&g->waiting) < 0) {
 		gather_free(g);
 		return -ENOMEM;
 	}
@@ -391,123 +478,73 @@ struct gather *gather_free(struct gather *g)
 	if (!g)
 		return NULL;
 	for (unsigned int i = 0; i < g->count; i++)
-		file_close(&g->files[i]);
+		gather_file_close(&g->files[i]);
+	if (g->stream)
+		closedir(g->stream);
 	gather_names_free(g->names);
+	gather_sums_free(g->sums);
+	gather_waiting_free(g->waiting);
+	free(g->entries.data);
+	free(g->heap.data);
+	free(g->cells.data);
 	free(g->files);
-	free(g->sums);
-	free(g->cells);
+	free(g->inodes);
 	free(g->dir);
 	free(g);
 	return NULL;
 }
 
-static void file_collect(struct gather *g, struct file *f, uint64_t now)
+/* The directory, which may have been removed and made again. */
+static bool stream_open(struct gather *g)
 {
-	/* Asked before it is read: what a dead one holds is final. */
-	f->is_dead = !file_has_writer(f);
-	if (file_read(g, f) && file_own(g, f)) {
-		file_find_series(g, f);
-		file_find_overflow(g, f);
+	struct stat ours, there;
+
+	if (g->stream && (stat(g->dir, &there) < 0 || fstat(dirfd(g->stream), &ours) < 0 ||
+			  ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)) {
+		closedir(g->stream);
+		g->stream = NULL;
 	}
-	if (f->is_dead && f->is_damaged) {
-		file_remove(g, f);
-	} else if (f->is_dead && !f->is_owned && now - f->seen_ns > GATHER_OWNER_NS) {
-		g->stats.refused[GATHER_OWNER]++;
-		file_remove(g, f);
-	}
+	if (!g->stream)
+		g->stream = opendir(g->dir);
+	return g->stream;
 }
 
 void gather_collect(struct gather *g, uint64_t now_mono_ns)
 {
-	files_scan(g, now_mono_ns);
-	for (unsigned int i = g->count; i-- > 0;) {
-		struct file *f = &g->files[i];
-
-		if (!f->is_here) { /* somebody removed it */
-			file_close(f);
-			*f = g->files[--g->count];
-			g->files[g->count] = (struct file){.fd = -1};
-			continue;
-		}
-		file_collect(g, f, now_mono_ns);
-	}
+	if (!stream_open(g))
+		return;
+	g->new_series = GATHER_NEW_SERIES;
+	names_scan(g, now_mono_ns);
+	/* Another begins each time, so that nobody's new series keep out the others'. */
+	g->turn++;
+	for (unsigned int i = 0; i < g->count; i++)
+		file_collect(g, &g->files[(g->turn + i) % g->count]);
 	dead_fold(g);
-}
-
-static void sum_tell(struct gather *g, const struct file *f, int index,
-		     const struct segment_series *s)
-{
-	uint64_t written = segment_reader_header(f->reader)->heartbeat_ns;
-	struct sum *sum = &g->sums[index];
-	uint64_t *to = g->cells + sum->at;
-	double value;
-
-	if (s->kind == METRIC_COUNTER) {
-		*to += s->counter;
-	} else if (s->kind == METRIC_HISTOGRAM) {
-		for (unsigned int j = 0; j < HIST_CELLS; j++)
-			to[j] += s->cells[j];
-	} else {
-		memcpy(&value, to, sizeof(value));
-		if (!sum->is_told || (sum->merge == METRIC_MAX && s->gauge > value) ||
-		    (sum->merge == METRIC_LAST && written > sum->newest_ns)) {
-			value = s->gauge;
-			sum->newest_ns = written;
-		} else if (sum->merge == METRIC_SUM) {
-			value += s->gauge;
-		}
-		memcpy(to, &value, sizeof(value));
-	}
-	sum->is_told = true;
-}
-
-static void file_tell(struct gather *g, const struct file *f)
-{
-	struct segment_series s;
-
-	for (unsigned int i = 0; i < f->series_count; i++)
-		if (f->series[i] >= 0 && segment_reader_series(f->reader, i, &s) &&
-		    (s.is_present || s.kind != METRIC_GAUGE))
-			sum_tell(g, f, f->series[i], &s);
-	if (f->overflow >= 0) {
-		g->cells[g->sums[f->overflow].at] += segment_reader_header(f->reader)->refused;
-		g->sums[f->overflow].is_told = true;
-	}
 }
 
 void gather_write(struct gather *g)
 {
-	double value;
-
 	if (!g->has_begun)
 		segment_writer_gathered_begin(g->w);
 	g->has_begun = true;
-	memset(g->cells, 0, g->cells_used * sizeof(*g->cells));
-	for (uint32_t i = 0; i < g->sums_count; i++)
-		g->sums[i].is_told = false;
+	gather_sums_begin(g->sums);
 	g->stats.files = 0;
 	for (unsigned int i = 0; i < g->count; i++) {
-		if (!g->files[i].is_owned || g->files[i].is_damaged)
-			continue;
-		g->stats.files++;
-		file_tell(g, &g->files[i]);
-	}
-	for (uint32_t i = 0; i < g->sums_count; i++) {
-		const struct sum *sum = &g->sums[i];
+		struct gather_file *f = &g->files[i];
+		struct err e = {0};
+		int r;
 
-		if (!sum->is_known)
+		if (f->is_damaged)
 			continue;
-		if (sum->kind == METRIC_COUNTER) {
-			segment_writer_counter(g->w, (int)i, g->cells[sum->at]);
-		} else if (sum->kind == METRIC_HISTOGRAM) {
-			segment_writer_histogram(g->w, (int)i, g->cells + sum->at);
-		} else if (sum->is_told) {
-			memcpy(&value, g->cells + sum->at, sizeof(value));
-			segment_writer_gauge(g->w, (int)i, value);
-		} else {
-			segment_writer_absent(g->w, (int)i);
+		r = gather_file_cells(f, &g->cells, &e);
+		if (r == 0) {
+			g->stats.files++;
+			gather_sums_file(g->sums, f, g->cells.data);
+		} else if (r == -EBADMSG) {
+			file_damaged(g, f, &e);
 		}
 	}
+	gather_sums_write(g->sums, g->w);
 }
 
 void gather_stats(const struct gather *g, struct gather_stats *ret)

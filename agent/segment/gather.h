@@ -3,7 +3,8 @@
  * What gateway processes tell: the files in app/ (SEGMENT_PROCESS), found, checked, summed into
  * app.seg; what a dead process left is added to the bases there once, and its file removed. Runs in
  * the courier, one thread. A file is never trusted for more than its numbers: it is read with pread,
- * and every offset is checked.
+ * every offset is checked, and what was checked is kept, not read again. Files of users that own no
+ * gateway cost a look at their header and take nobody's place.
  */
 #pragma once
 
@@ -29,16 +30,17 @@ struct gather_owner {
 
 struct gather_options {
 	const char *dir;    /* …/app */
-	unsigned int files; /* most that are read at once */
+	unsigned int files; /* most that are read at once; one user's: three quarters of them */
 	uint64_t bytes;     /* most of one file */
 	/* False: not known (yet); asked again at the next tick. */
 	bool (*owner)(void *data, const struct gather_writer *w, struct gather_owner *ret);
 	void *data;
 };
 
-/* Why something was left out; each refusal is counted once a file or series. */
+/* Why something was left out; each refusal is counted once a file or series (of files, at most
+ * GATHER_WAITING are remembered at once). */
 enum gather_refusal {
-	GATHER_FILES,   /* more files than are read */
+	GATHER_FILES,   /* more files, series or cells of them than are read */
 	GATHER_OWNER,   /* of no gateway's user, and given up after GATHER_OWNER_NS */
 	GATHER_DAMAGED, /* not a segment of a process, or it does not add up */
 	GATHER_SERIES,  /* no room in app.seg; counted under _overflow where that has room */
@@ -47,6 +49,13 @@ enum gather_refusal {
 	GATHER_REFUSALS
 };
 #define GATHER_OWNER_NS (600ULL * 1000000000)
+
+/* Of all files together; one user's: three quarters of them. */
+#define GATHER_ENTRIES (2u << 20)
+#define GATHER_CELLS   (32u << 20)
+/* In one tick; the rest is looked at in the next. */
+#define GATHER_LOOKS      4096  /* names in the directory */
+#define GATHER_NEW_SERIES 65536 /* entries of files that are new */
 
 const char *gather_refusal_name(enum gather_refusal refusal);
 

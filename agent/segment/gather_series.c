@@ -23,12 +23,6 @@ struct gather_names {
 	unsigned int count;
 };
 
-int gather_names_new(struct gather_names **ret)
-{
-	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : -ENOMEM;
-}
-
 struct gather_names *gather_names_free(struct gather_names *n)
 {
 	for (size_t i = 0; n && i < ARRAY_LEN(n->places); i++)
@@ -103,24 +97,37 @@ static struct gather_name *name_place(struct gather_names *n, const char *name)
 	return &n->places[at];
 }
 
-/* A name has the kind that it was declared with first, also by writers that are gone. */
-static enum gather_refusal name_check(struct gather_names *n, const struct segment_writer *w,
-				      const struct metric_desc *m)
+/* A name has the kind that it was declared with first. */
+static enum gather_refusal name_check(struct gather_names *n, const char *name,
+				      enum metric_kind kind)
 {
-	struct gather_name *place = name_place(n, m->name);
-	int kind;
+	struct gather_name *place = name_place(n, name);
 
 	if (place->name)
-		return place->kind == m->kind ? GATHER_REFUSALS : GATHER_KIND;
+		return place->kind == kind ? GATHER_REFUSALS : GATHER_KIND;
 	if (n->count == GATHER_NAMES)
 		return GATHER_SERIES;
-	kind = segment_writer_kind_of(w, m->name);
-	place->name = strdup(m->name);
+	place->name = strdup(name);
 	if (!place->name)
 		return GATHER_SERIES;
-	place->kind = kind < 0 ? m->kind : (enum metric_kind)kind;
+	place->kind = kind;
 	n->count++;
-	return place->kind == m->kind ? GATHER_REFUSALS : GATHER_KIND;
+	return GATHER_REFUSALS;
+}
+
+int gather_names_new(const struct segment_writer *w, struct gather_names **ret)
+{
+	struct gather_names *n = calloc(1, sizeof(*n));
+	enum metric_kind kind;
+	const char *name;
+
+	if (!n)
+		return -ENOMEM;
+	/* What writers that are gone declared. */
+	for (uint32_t i = 0; (name = segment_writer_name(w, i, &kind)); i++)
+		name_check(n, name, kind);
+	*ret = n;
+	return 0;
 }
 
 /* A value that travels: no byte that is not UTF-8, no control characters, bounded. */
@@ -178,7 +185,8 @@ static bool has_room(struct segment_writer *w)
 {
 	const struct segment_header *h = segment_writer_header(w);
 
-	return h->directory_count + h->directory_capacity / 16 + 16 < h->directory_capacity;
+	return h->directory_count + h->directory_capacity / 16 + 16 < h->directory_capacity &&
+	       h->heap_used + h->heap_capacity / 16 < h->heap_capacity;
 }
 
 static int find_overflow(struct segment_writer *w, const struct gather_owner *owner,
@@ -204,7 +212,7 @@ int gather_series_find(struct gather_names *n, struct segment_writer *w,
 	*ret_refusal = GATHER_NAME;
 	if (!describe(s, &m) || !labels_build(owner, s, &l))
 		return -EINVAL;
-	*ret_refusal = name_check(n, w, &m);
+	*ret_refusal = name_check(n, m.name, m.kind);
 	if (*ret_refusal == GATHER_KIND)
 		return -EINVAL;
 	if (*ret_refusal == GATHER_REFUSALS) {

@@ -15,7 +15,8 @@
 
 struct gather_names;
 
-int gather_names_new(struct gather_names **ret);
+/* With the names that app.seg has. */
+int gather_names_new(const struct segment_writer *w, struct gather_names **ret);
 struct gather_names *gather_names_free(struct gather_names *n);
 
 /* Index in app.seg, or negative; *ret_refusal (GATHER_REFUSALS: none) says why it is not its own. */

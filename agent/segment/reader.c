@@ -313,6 +313,25 @@ static void labels_split(const char *p, uint32_t bytes, struct segment_series *s
 	}
 }
 
+bool segment_series_of(const struct segment_view *v, const struct segment_entry *d,
+		       struct segment_series *ret)
+{
+	if (!segment_entry_check(v, d))
+		return false;
+	ret->name = v->heap + d->name_offset;
+	ret->unit = v->heap + d->unit_offset;
+	ret->help = v->heap + d->help_offset;
+	ret->kind = d->kind;
+	ret->merge = d->merge;
+	ret->scope = d->scope;
+	ret->is_present = d->state == SEGMENT_ENTRY_PRESENT;
+	labels_split(v->heap + d->labels_offset, d->labels_bytes, ret);
+	ret->counter = 0;
+	ret->gauge = 0;
+	ret->cells = NULL;
+	return true;
+}
+
 bool segment_reader_series(const struct segment_reader *r, unsigned int index,
 			   struct segment_series *ret)
 {
@@ -323,20 +342,9 @@ bool segment_reader_series(const struct segment_reader *r, unsigned int index,
 	if (index >= c->series)
 		return false;
 	d += index;
-	if (!segment_entry_check(&c->view, d))
+	if (!segment_series_of(&c->view, d, ret))
 		return false;
 	ret->index = index;
-	ret->name = c->view.heap + d->name_offset;
-	ret->unit = c->view.heap + d->unit_offset;
-	ret->help = c->view.heap + d->help_offset;
-	ret->kind = d->kind;
-	ret->merge = d->merge;
-	ret->scope = d->scope;
-	ret->is_present = d->state == SEGMENT_ENTRY_PRESENT;
-	labels_split(c->view.heap + d->labels_offset, d->labels_bytes, ret);
-	ret->counter = 0;
-	ret->gauge = 0;
-	ret->cells = NULL;
 	cells += d->value_cell;
 	if (d->kind == METRIC_COUNTER)
 		ret->counter = *cells;

@@ -58,3 +58,8 @@ unsigned int segment_reader_series_count(const struct segment_reader *r);
 /* False for an entry that is free or damaged. */
 bool segment_reader_series(const struct segment_reader *r, unsigned int index,
 			   struct segment_series *ret);
+
+/* The same of an entry elsewhere, but for index and values. False: what segment_entry_check says. */
+struct segment_view;
+bool segment_series_of(const struct segment_view *v, const struct segment_entry *entry,
+		       struct segment_series *ret);

@@ -415,12 +415,13 @@ int segment_writer_find(struct segment_writer *w, const struct metric_desc *metr
 	return place ? (int)place - 1 : -ENOENT;
 }
 
-int segment_writer_kind_of(const struct segment_writer *w, const char *name)
+const char *segment_writer_name(const struct segment_writer *w, uint32_t index,
+				enum metric_kind *ret_kind)
 {
-	for (uint32_t i = 0; i < w->h->directory_count; i++)
-		if (str_equal(w->heap + w->directory[i].name_offset, name))
-			return w->directory[i].kind;
-	return -ENOENT;
+	if (index >= w->h->directory_count)
+		return NULL;
+	*ret_kind = w->directory[index].kind;
+	return w->heap + w->directory[index].name_offset;
 }
 
 /* ---- gateways ---- */

@@ -59,8 +59,9 @@ int segment_writer_find(struct segment_writer *w, const struct metric_desc *metr
 /* Once, in the first tick: gauges of the writer before us are absent until somebody tells them;
  * what it folded but did not show is shown. */
 void segment_writer_gathered_begin(struct segment_writer *w);
-/* Kind of the series of that name, -ENOENT when there is none. Looks at all of them. */
-int segment_writer_kind_of(const struct segment_writer *w, const char *name);
+/* Name and kind of the series of that index; NULL when there is none. Borrows until the next change. */
+const char *segment_writer_name(const struct segment_writer *w, uint32_t index,
+				enum metric_kind *ret_kind);
 /* Adds what a dead process left to the bases of gathered series: number n of the additions of this
  * life, to cell j of the series' base (fold.h). */
 struct fold;

@@ -143,7 +143,8 @@ static uint64_t now_ns(void)
 /* Into a copy: where no file can be made, the one that is mapped stays what it is. */
 static int identify(const struct tidegate *t, struct segment_header *h)
 {
-	h->life = 0;
+	/* A file that is made again has the life of the one that is gone: the agent then knows that
+	 * its counters are the same, not others. */
 	while (!h->life)
 		if (getrandom(&h->life, sizeof(h->life), 0) < 0 && errno != EINTR)
 			return reason_set(-errno, "no random number");
@@ -242,9 +243,6 @@ int region_attach(struct tidegate *t)
 	snprintf(t->path, sizeof(t->path), "%s/%d-%016llx.seg", t->dir, (int)getpid(),
 		 (unsigned long long)h.life);
 	/* Mapped before it has its name: once the agent sees it, it counts. */
-	if (t->fd >= 0)
-		close(t->fd);
-	t->fd = -1;
 	if (mmap(t->h, t->region_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 	    MAP_FAILED)
 		r = reason_set(-errno, "%s: cannot map", temporary);
@@ -256,6 +254,9 @@ int region_attach(struct tidegate *t)
 		region_detach(t, true);
 		return r;
 	}
+	/* Its lock is let go of when the new one is there: until then it counts. */
+	if (t->fd >= 0)
+		close(t->fd);
 	t->fd = fd;
 	return 0;
 }
@@ -268,11 +269,16 @@ void region_detach(struct tidegate *t, bool keeps_values)
 
 	if (copy) {
 		memcpy(copy, t->h, bytes);
+		if (!keeps_values)
+			((struct segment_header *)copy)->life = 0; /* other counters */
 		if (mmap(t->h, t->region_bytes, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
 			memcpy(t->h, copy, bytes);
 	}
 	free(copy);
+	/* The lock of a file that is gone is kept with its values: another of this life may follow. */
+	if (keeps_values)
+		return;
 	if (t->fd >= 0)
 		close(t->fd);
 	t->fd = -1;

@@ -125,7 +125,7 @@ end
 
 local function identify(self)
 	local h = self.h
-	h.life = 0
+	-- A file that is made again keeps the life of the one that is gone: same counters, not others.
 	while h.life == 0 do
 		if C.tidegate_getrandom(ffi.cast("char *", h) + ffi.offsetof("tidegate_header", "life"), 8, 0) ~= 8
 			then return nil, "no random number: " .. why() end
@@ -184,7 +184,7 @@ end
 -- In a worker: what the master counted is the master's.
 local function zero(self)
 	ffi.fill(self.cells, tonumber(self.h.cells_used) * 8)
-	self.h.refused = 0
+	self.h.refused, self.h.life = 0, 0
 end
 
 local function name_of(self)
