@@ -21,7 +21,7 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t spent_ns, uint64_
 {
 	double wall_ns = now_ns > d->ticked_ns ? (double)(now_ns - d->ticked_ns) : 0;
 	double earned_ns = (double)cpu_ns;
-	double saved_ns = GC_DUTY_SAVED_NS;
+	double saved_ns = wall_ns, before_ns = d->credit_ns;
 	bool is_on;
 
 	d->ticked_ns = now_ns;
@@ -32,10 +32,18 @@ bool gc_duty_next(struct gc_duty *d, uint64_t now_ns, uint64_t spent_ns, uint64_
 	if (earned_ns < GC_DUTY_CPU_LEAST * wall_ns)
 		earned_ns = GC_DUTY_CPU_LEAST * wall_ns;
 	d->credit_ns += d->budget * earned_ns - (double)spent_ns;
+	/* What one look has earned is there for the next ones, or rare looks would time too little. */
+	if (saved_ns < GC_DUTY_SAVED_NS)
+		saved_ns = GC_DUTY_SAVED_NS;
+	if (saved_ns > GC_DUTY_EARNED_NS)
+		saved_ns = GC_DUTY_EARNED_NS;
 	if (wall_ns > 0 && earned_ns > wall_ns)
 		saved_ns *= earned_ns / wall_ns;
-	if (d->credit_ns > d->budget * saved_ns)
-		d->credit_ns = d->budget * saved_ns;
+	saved_ns *= d->budget;
+	if (saved_ns < before_ns)
+		saved_ns = before_ns;
+	if (d->credit_ns > saved_ns)
+		d->credit_ns = saved_ns;
 	if (d->credit_ns < -d->budget * GC_DUTY_DEBT_NS)
 		d->credit_ns = -d->budget * GC_DUTY_DEBT_NS;
 	is_on = d->credit_ns >= 0;

@@ -11,8 +11,11 @@
 
 /* Below this share of one CPU a worker counts as using it: what nobody feels is not saved. */
 #define GC_DUTY_CPU_LEAST 0.1
-/* What was not used in quiet times pays for so much time, of one CPU or of those now in use. */
-#define GC_DUTY_SAVED_NS 5000000000.0
+/* What was not used in quiet times pays for so much time, of one CPU or of those now in use: little, so
+ * that the budget holds within seconds, and not only in the long run. */
+#define GC_DUTY_SAVED_NS 0.5e9
+/* What is earned from one look to the next is kept, for as much time as this. */
+#define GC_DUTY_EARNED_NS 5e9
 /* Debt beyond this is forgotten: one absurd number must not end all timing. */
 #define GC_DUTY_DEBT_NS 3600000000000.0
 /* Shortest burst: attaching and detaching have a price of their own, in the process as well. */

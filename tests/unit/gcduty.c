@@ -217,8 +217,29 @@ static void hours_of_idling_do_not_pay_for_minutes(void **state)
 	cost = r.cost_ns;
 	for (unsigned int i = 0; i < 60; i++)
 		run_tick(&r, NS_PER_S, &busy);
-	/* The saved part is worth five seconds; and the last burst may be paid later. */
-	assert_true(r.cost_ns - cost < (uint64_t)(0.01 * (65 + 5) * 1e9));
+	/* What one look earned is saved; and the last burst may be paid later. */
+	assert_true(r.cost_ns - cost < (uint64_t)(0.01 * (60 + 1 + 1) * 1e9));
+}
+
+/* Not only in the long run: whatever was saved before, no two seconds cost much more. */
+static void any_two_seconds_keep_the_budget(void **state)
+{
+	const struct load idle = {.cpu = 0.01, .steps = 28000}, busy = {.cpu = 1, .steps = 28000};
+	struct run r;
+	uint64_t cost;
+
+	(void)state;
+	run_begin(&r, 0.01);
+	for (unsigned int round = 0; round < 20; round++) {
+		for (unsigned int i = 0; i < 400; i++)
+			run_tick(&r, GC_DUTY_LOOK_NS, &idle);
+		cost = r.cost_ns;
+		for (unsigned int i = 0; i < 8; i++)
+			run_tick(&r, GC_DUTY_LOOK_NS, &busy);
+		/* Two seconds, what was saved, and a burst begun with the last credit. */
+		assert_true(r.cost_ns - cost < (uint64_t)(0.01 * (2 + 0.5) * 1e9) +
+						       GC_DUTY_LOOK_NS * 28 * COST_NS / 1000000);
+	}
 }
 
 static void a_step_more_than_the_clock_is_survived(void **state)
@@ -259,6 +280,7 @@ int main(void)
 		cmocka_unit_test(an_extreme_load_is_timed_in_short_bursts),
 		cmocka_unit_test(all_of_the_budget_is_always),
 		cmocka_unit_test(hours_of_idling_do_not_pay_for_minutes),
+		cmocka_unit_test(any_two_seconds_keep_the_budget),
 		cmocka_unit_test(a_step_more_than_the_clock_is_survived),
 	};
 
