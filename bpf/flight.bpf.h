@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "rows.bpf.h"
 #include "slow.bpf.h"
 #include "upstream.bpf.h"
 
@@ -77,9 +78,7 @@ static __always_inline bool request_count(struct slot *s, u32 method, u32 code, 
 	s->cells.requests_completed++;
 	if (method & PENDING_HEALTH)
 		s->cells.requests_health++;
-	method &= PENDING_HEALTH - 1;
-	if (method < HTTP_METHODS)
-		s->cells.requests[method][code]++;
+	request_row_count(s, method & (PENDING_HEALTH - 1), code);
 	return 1;
 }
 

@@ -8,6 +8,7 @@
 #include "connect.bpf.h"
 #include "loop.bpf.h"
 #include "notice.bpf.h"
+#include "rows.bpf.h"
 
 const volatile u8 syscall_classes[32] = {
 #define X(name, number, class, symbol) [SYSCALL_##name + 1] = CLASS_##class,
@@ -74,7 +75,7 @@ static __always_inline void call_count(struct slot *s, u32 id, s64 ret)
 	/* -ERESTART…: the kernel's own, what the process sees is EINTR or the call again. */
 	e = e >= 512 && e <= 516 ? ERRNO_CELL_EINTR : e < 256 ? errno_cells[e & 255] : ERRNO_OTHER;
 	if (e < ERRNOS)
-		s->cells.syscall_errors[id][e]++;
+		error_row_count(s, id, e);
 }
 
 /* args are in the slot. */

@@ -57,6 +57,14 @@ enum http_method {
 #define HTTP_CODES   500 /* 100 … 599 */
 #define HTTP_CLASSES 5   /* 1xx … 5xx */
 
+/* Of the pairs of method and code, and of call and error, few ever occur. A pair gets a row of the
+ * cells when it first occurs (rows.bpf.h), the same in all slots and banks, and keeps it. */
+#define REQUEST_PAIRS (HTTP_METHODS * HTTP_CODES)
+#define ERROR_PAIRS   (SYSCALL_COUNT * ERRNOS)
+#define REQUEST_ROWS  240u
+#define ERROR_ROWS    128u
+#define ROW_NONE      255u /* there was none left */
+
 enum gc_phase { GC_STEP, GC_TURN, GC_FULL, GC_STW, GC_PHASES };
 
 enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_EXITED };
@@ -88,9 +96,9 @@ struct cells {
 	u64 stall_ns[TYPES_HIST_CELLS];
 	u64 request_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
 	u64 first_byte_ns[HTTP_CLASSES][TYPES_HIST_CELLS];
-	u64 requests[HTTP_METHODS][HTTP_CODES];
+	u64 requests[REQUEST_ROWS];
 	u64 syscall_ns[SYSCALL_COUNT][TYPES_HIST_CELLS]; /* timed ones, by their weights */
-	u64 syscall_errors[SYSCALL_COUNT][ERRNOS];       /* by enum errno_cell */
+	u64 syscall_errors[ERROR_ROWS];
 	u64 gc_ns[GC_PHASES][TYPES_HIST_CELLS];
 };
 
@@ -241,6 +249,7 @@ enum lost_reason {
 	LOST_STREAMS,        /* table of HTTP/2 streams full */
 	LOST_UPSTREAM_HTTP2, /* a connection to an upstream that speaks HTTP/2: not followed */
 	LOST_TLS,            /* a TLS connection that carried data which no probed library showed */
+	LOST_ROWS,           /* requests, or errors, of more different pairs than there are rows */
 	LOST_REASONS
 };
 
@@ -277,5 +286,8 @@ struct control {
 	/* records in use; how many of them are a gateway's; gateways that have some beyond */
 	u32 upstreams, upstream_names[GATEWAYS];
 	u64 upstream_others;
+	/* row + 1 by pair, 0: none yet, ROW_NONE; pair + 1 by row, which is what holds */
+	u8 request_row[REQUEST_PAIRS], error_row[ERROR_PAIRS];
+	u64 request_pairs[REQUEST_ROWS], error_pairs[ERROR_ROWS];
 	u64 tid_buckets[TID_BUCKETS];
 };

@@ -66,6 +66,7 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 	struct probe_gc_now gc;
 	struct probe_now state;
 	struct keeper_values v = {
+		.probes = k->probes,
 		.cells = &k->cells,
 		.now = &state,
 		.gc = &gc,

@@ -61,10 +61,10 @@ struct keeper_series {
 	struct segment_writer *w;
 	char name[SEGMENT_NAME_BYTES], instance[SEGMENT_NAME_BYTES];
 	series_ref gauges[GAUGE_ROWS], counters[COUNTER_ROWS];
-	series_ref requests[HTTP_METHODS][HTTP_CODES];
+	series_ref requests[REQUEST_ROWS];
 	series_ref request_ns[HTTP_CLASSES], first_byte_ns[HTTP_CLASSES];
 	series_ref syscalls[SYSCALL_COUNT], syscall_ns[SYSCALL_COUNT], syscall_long[SYSCALL_COUNT];
-	series_ref errors[SYSCALL_COUNT][ERRNOS];
+	series_ref errors[ERROR_ROWS];
 	series_ref stall, gc_ns[GC_PHASES], gc_cycles, gc_seconds, gc_observed, gc_heap;
 };
 
@@ -162,18 +162,19 @@ static void put_plain(struct keeper_series *s, enum counter_row row, uint64_t va
 		segment_writer_counter(s->w, index, value);
 }
 
-static void write_requests(struct keeper_series *s, const struct cells *c)
+static void write_requests(struct keeper_series *s, const struct keeper_values *v)
 {
+	const struct cells *c = v->cells;
+	enum http_method method;
+	unsigned int number;
 	char code[4];
 
-	for (unsigned int m = 0; m < HTTP_METHODS; m++) {
-		for (unsigned int i = 0; i < HTTP_CODES; i++) {
-			if (!c->requests[m][i] && s->requests[m][i] <= 0)
-				continue;
-			snprintf(code, sizeof(code), "%u", (100 + i) % 1000);
-			put_counter(s, &s->requests[m][i], METRIC_ID_REQUESTS, "method",
-				    method_names[m], "code", code, c->requests[m][i]);
-		}
+	for (unsigned int i = 0; probe_request_row(v->probes, i, &method, &number); i++) {
+		if (!c->requests[i] && s->requests[i] <= 0)
+			continue;
+		snprintf(code, sizeof(code), "%u", number % 1000);
+		put_counter(s, &s->requests[i], METRIC_ID_REQUESTS, "method", method_names[method],
+			    "code", code, c->requests[i]);
 	}
 	for (unsigned int i = 0; i < HTTP_CLASSES; i++) {
 		put_histogram(s, &s->request_ns[i], METRIC_ID_REQUEST_DURATION, "code_class",
@@ -187,8 +188,12 @@ static void write_requests(struct keeper_series *s, const struct cells *c)
 	put_plain(s, ROW_ACCEPTS, c->accepts);
 }
 
-static void write_syscalls(struct keeper_series *s, const struct cells *c)
+static void write_syscalls(struct keeper_series *s, const struct keeper_values *v)
 {
+	const struct cells *c = v->cells;
+	enum errno_cell error;
+	enum syscall_id id;
+
 	for (unsigned int i = 0; i < SYSCALL_COUNT; i++) {
 		const char *name = syscall_names[i];
 
@@ -198,10 +203,10 @@ static void write_syscalls(struct keeper_series *s, const struct cells *c)
 			      NULL, NULL, c->syscall_ns[i]);
 		put_counter(s, &s->syscall_long[i], METRIC_ID_SYSCALL_LONG, "syscall", name, NULL,
 			    NULL, c->syscall_long_ns[i]);
-		for (unsigned int k = 0; k < ERRNOS; k++)
-			put_counter(s, &s->errors[i][k], METRIC_ID_SYSCALL_ERRORS, "syscall", name,
-				    "errno", errno_names[k], c->syscall_errors[i][k]);
 	}
+	for (unsigned int i = 0; probe_error_row(v->probes, i, &id, &error); i++)
+		put_counter(s, &s->errors[i], METRIC_ID_SYSCALL_ERRORS, "syscall",
+			    syscall_names[id], "errno", errno_names[error], c->syscall_errors[i]);
 }
 
 static void write_gc(struct keeper_series *s, const struct cells *c, const char *runtime,
@@ -245,9 +250,9 @@ void keeper_series_write(struct keeper_series *s, const struct keeper_values *v)
 		  : v->is_quic_possible ? 0.5
 					: 1);
 	if (v->has_requests)
-		write_requests(s, c);
+		write_requests(s, v);
 	if (v->has_syscalls)
-		write_syscalls(s, c);
+		write_syscalls(s, v);
 	if (v->has_loop) {
 		put_histogram(s, &s->stall, METRIC_ID_LOOP_STALL, NULL, NULL, NULL, NULL,
 			      c->stall_ns);

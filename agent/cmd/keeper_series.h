@@ -16,6 +16,7 @@ int keeper_series_new(struct segment_writer *w, const char *name, const char *in
 struct keeper_series *keeper_series_free(struct keeper_series *s);
 
 struct keeper_values {
+	const struct probe_set *probes; /* whose cells they are */
 	const struct cells *cells;
 	const struct probe_now *now;
 	const struct probe_gc_now *gc;

@@ -24,7 +24,7 @@ static const char *const lost_names[LOST_REASONS] = {
 	[LOST_MEMORY] = "memory",   [LOST_BUCKET] = "bucket",
 	[LOST_NOTES] = "notes",     [LOST_RECORDS] = "records",
 	[LOST_STREAMS] = "streams", [LOST_UPSTREAM_HTTP2] = "upstream_http2",
-	[LOST_TLS] = "tls",
+	[LOST_TLS] = "tls",         [LOST_ROWS] = "rows",
 };
 
 DEFINE_CLEANUP(struct probe_set *, probe_close)

@@ -96,6 +96,18 @@ struct probe_now {
 void probe_totals(struct probe_set *set, unsigned int gateway, uint64_t now_mono_ns,
 		  struct cells *ret_cells, struct probe_now *ret_now);
 
+/* What a row of cells.requests, of cells.syscall_errors, counts. False: nothing yet. The same for as
+ * long as these maps are used. */
+bool probe_request_row(const struct probe_set *set, unsigned int row, enum http_method *ret_method,
+		       unsigned int *ret_code);
+bool probe_error_row(const struct probe_set *set, unsigned int row, enum syscall_id *ret_id,
+		     enum errno_cell *ret_error);
+/* The other way: what was counted of a pair. */
+uint64_t probe_requests(const struct probe_set *set, const struct cells *cells,
+			enum http_method method, unsigned int code);
+uint64_t probe_errors(const struct probe_set *set, const struct cells *cells, enum syscall_id id,
+		      enum errno_cell error);
+
 /* Per-thread view for worker labels: fn is called for each live slot of the gateway. */
 void probe_each_thread(struct probe_set *set, unsigned int gateway,
 		       void (*fn)(void *data, const struct slot *slot), void *data);

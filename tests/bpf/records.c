@@ -304,7 +304,7 @@ static void test_tunnel(struct probe_set *set)
 	is("one record of a tunnel", seen_count, 1);
 	is_text("its target", seen[0].path, "a.example:443");
 	probe_totals(set, 2, clock_mono_ns(), &cells, &now);
-	is("CONNECT", cells.requests[HTTP_CONNECT][100], 1);
+	is("CONNECT", probe_requests(set, &cells, HTTP_CONNECT, 200), 1);
 	is("lost", cells.requests_lost, 2);
 	is("in flight", now.in_flight, 0);
 	is("open", now.connections_open, 1);
