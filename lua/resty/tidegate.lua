@@ -10,13 +10,16 @@
 -- init_worker_by_lua: tg.start(). Durations are in seconds; counters hold whole numbers below 2^64.
 local ffi = require "ffi"
 local histogram = require "resty.tidegate.histogram"
+local host = require "resty.tidegate.host"
+local names = require "resty.tidegate.names"
 local region = require "resty.tidegate.region"
 
 local M = { _VERSION = "0.1.0" }
 
 local COUNTER, GAUGE, HISTOGRAM = 0, 1, 2
+local KINDS = { [0] = "counter", "gauge", "histogram" }
 local MERGES = { sum = 0, max = 1, last = 2 }
-local LABELS_MAX, NAME_MAX, VALUE_MAX, HELP_MAX = 8, 128, 255, 512
+local HELP_MAX = 512
 local OVERFLOW = "_overflow"
 
 local options = {}
@@ -69,7 +72,8 @@ end
 
 local function integer(name, value, least, most)
 	if type(value) ~= "number" or value % 1 ~= 0 or value < least or value > most then
-		error(("tidegate: %s is %s: a whole number from %d to %d is needed"):format(name, tostring(value), least, most), 4)
+		error(("tidegate: %s is %s: a whole number from %d to %d is needed")
+			:format(name, tostring(value), least, most), 4)
 	end
 	return value
 end
@@ -79,7 +83,8 @@ local function here()
 	local dir = options.runtime_dir or os.getenv "TIDEGATE_RUNTIME_DIR" or "/run/tidegate"
 	local most = integer("series", options.series or 2000, 16, 400000)
 	M.runtime_dir = dir
-	r = region.new(dir .. "/app", options.gateway or "", most, integer("histograms", options.histograms or 64, 0, most))
+	local histograms = integer("histograms", options.histograms or 64, 0, most)
+	r = region.new(dir .. "/app", options.gateway or "", most, histograms)
 	return r
 end
 
@@ -87,51 +92,6 @@ end
 function M.attach() return here():attach() end
 function M.heartbeat() return here():heartbeat() end
 function M.region() return here() end
-
--- ---- names ----
-
-local function check_name(name, kind)
-	if type(name) ~= "string" or #name > NAME_MAX or not name:find "^[%a_][%w_]*$" then
-		error(("tidegate: metric %q: not a name ([a-zA-Z_][a-zA-Z0-9_]*, at most %d bytes)"):format(tostring(name), NAME_MAX), 4)
-	elseif kind == COUNTER and not name:find "._total$" then
-		error(("tidegate: counter %s: its name must end in _total"):format(name), 4)
-	elseif kind == HISTOGRAM and not name:find "._seconds$" then
-		error(("tidegate: histogram %s: its name must end in _seconds, which it counts"):format(name), 4)
-	end
-end
-
-local function check_labels(name, labels)
-	local seen = {}
-	if #labels > LABELS_MAX then
-		error(("tidegate: metric %s: %d labels, at most %d are possible"):format(name, #labels, LABELS_MAX), 4)
-	end
-	for _, label in ipairs(labels) do
-		if type(label) ~= "string" or #label > NAME_MAX or not label:find "^[%a_][%w_]*$" or
-			label:sub(1, 2) == "__" or seen[label] then
-			error(("tidegate: metric %s: %q is no name of a label, or there twice"):format(name, tostring(label)), 4)
-		end
-		seen[label] = true
-	end
-end
-
--- Bytes that are no text become '?'; what is too long is cut between characters.
-local function clean(value)
-	value = tostring(value):gsub("%z.*", "")
-	if #value > VALUE_MAX or value:find "[\128-\255]" then
-		local out, at, size = {}, 1, 0
-		while at <= #value do
-			local c = value:match("^[%z\1-\127]", at) or value:match("^[\194-\223][\128-\191]", at) or
-				value:match("^[\224-\239][\128-\191][\128-\191]", at) or
-				value:match("^[\240-\244][\128-\191][\128-\191][\128-\191]", at)
-			local text = c or "?"
-			if size + #text > VALUE_MAX then break end
-			out[#out + 1] = text
-			size, at = size + #text, at + (c and #c or 1)
-		end
-		value = table.concat(out)
-	end
-	return value
-end
 
 -- ---- series ----
 
@@ -143,7 +103,8 @@ local function has_room(m, is_overflow)
 	local h = r.h
 	local spare = is_overflow and 0 or math.floor(h.directory_capacity / 16)
 	if h.directory_count + spare >= h.directory_capacity then return false end
-	return m.kind ~= HISTOGRAM or histogram_count + (is_overflow and 0 or math.floor(r.histograms / 8)) < r.histograms
+	if m.kind ~= HISTOGRAM then return true end
+	return histogram_count + (is_overflow and 0 or math.floor(r.histograms / 8)) < r.histograms
 end
 
 local function append(m, labels)
@@ -182,14 +143,15 @@ local function encode(m, value_of)
 	return table.concat(parts)
 end
 
--- The series of these label values: bind once, keep it. Without room it is the one whose values are all
--- "_overflow", or counts nowhere; never nil, never raises but for a wrong number of values.
+-- The series of these label values: bind once, keep it. Without room it is the one whose values are
+-- all "_overflow", or counts nowhere; never nil, never raises but for a wrong number of values.
 function metric:with(...)
 	if select("#", ...) ~= #self.labels then
-		error(("tidegate: metric %s: %d label values, %d are needed"):format(self.name, select("#", ...), #self.labels), 2)
+		error(("tidegate: metric %s: %d label values, %d are needed")
+			:format(self.name, select("#", ...), #self.labels), 2)
 	end
 	local values = { ... }
-	local cell = find(self, encode(self, function(i) return clean(values[i]) end))
+	local cell = find(self, encode(self, function(i) return names.clean(values[i]) end))
 	if cell then return cell end
 	r.h.refused = r.h.refused + 1ULL
 	cell = #self.labels > 0 and find(self, encode(self, function() return OVERFLOW end), true)
@@ -204,12 +166,13 @@ end
 
 local function declare(kind, name, labels, help, merge)
 	labels, help = labels or {}, tostring(help or ""):gsub("%z.*", ""):sub(1, HELP_MAX)
-	check_name(name, kind)
-	check_labels(name, labels)
+	names.check(name, KINDS[kind])
+	names.check_labels(name, labels)
 	local m = metrics[name]
 	if m then
 		if not same(m, kind, labels) then
-			error(("tidegate: metric %s: declared before with another kind or other labels"):format(name), 3)
+			error(("tidegate: metric %s: declared before with another kind or other labels")
+				:format(name), 3)
 		end
 		return m
 	end
@@ -217,20 +180,48 @@ local function declare(kind, name, labels, help, merge)
 	m = setmetatable({ name = name, kind = kind, merge = merge, labels = labels, help = help,
 		unit = kind == HISTOGRAM and "seconds" or "" }, metric)
 	m.name_at, m.unit_at, m.help_at = r:add_text(name), r:add_text(m.unit), r:add_text(help)
-	if not m.help_at then error(("tidegate: metric %s: no room for its name; allow more series"):format(name), 3) end
+	if not m.help_at then
+		error(("tidegate: metric %s: no room for its name; allow more series"):format(name), 3)
+	end
 	metrics[name] = m
 	return m
 end
 
--- Declares a metric, or finds the one declared before. Labels: a list of names. A counter's name ends in
--- _total, a histogram's in _seconds. merge: how values of several workers become one, "sum" "max" "last".
+-- Declares a metric, or finds the one declared before. Labels: a list of names. A counter's name
+-- ends in _total, a histogram's in _seconds. merge: how values of several workers become one:
+-- "sum" "max" "last".
 function M.counter(name, labels, help) return declare(COUNTER, name, labels, help, MERGES.sum) end
-function M.histogram(name, labels, help) return declare(HISTOGRAM, name, labels, help, MERGES.sum) end
+function M.histogram(name, labels, help)
+	return declare(HISTOGRAM, name, labels, help, MERGES.sum)
+end
 function M.gauge(name, labels, help, merge)
-	return declare(GAUGE, name, labels, help, MERGES[merge or "sum"] or error("tidegate: gauge " .. tostring(name) .. ": merge is one of sum, max, last", 2))
+	local how = MERGES[merge or "sum"]
+	if not how then
+		error("tidegate: gauge " .. tostring(name) .. ": merge is one of sum, max, last", 2)
+	end
+	return declare(GAUGE, name, labels, help, how)
 end
 
+-- ---- the gateway ----
+
 -- True while a drain keeps this gateway out of service: answer `Connection: close`.
-function M.draining() return require "resty.tidegate.host".is_draining(here(), options.gateway) end
+function M.draining() return host.is_draining(here(), options.gateway) end
+function M.record() return (host.record(here(), options.gateway)) end
+
+-- In header_filter_by_lua: while a drain lasts, HTTP/1 clients are told to come back by another
+-- connection. Those of HTTP/2 are told by the gateway's own end.
+function M.drain_header()
+	if host.is_draining(here(), options.gateway) then ngx.header.connection = "close" end
+end
+
+-- In init_worker_by_lua: makes the file, and a timer that says each second how Lua does.
+function M.start(o) return require "resty.tidegate.worker".start(M, o or {}) end
+
+-- In log_by_lua. route: a name, or a function that gives it.
+local handler
+function M.log(o)
+	handler = handler or require "resty.tidegate.log".handler(M)
+	return handler(o)
+end
 
 return M

@@ -12,7 +12,8 @@ local COUNT = 322
 local function table_of()
 	local all = {}
 	for k = -240, 88 do
-		all[#all + 1] = math.floor(1e9 * EIGHTHS[(k + 240) % 8 + 1] * 2 ^ (math.floor((k + 240) / 8) - 30))
+		local octave = math.floor((k + 240) / 8) - 30
+		all[#all + 1] = math.floor(1e9 * EIGHTHS[(k + 240) % 8 + 1] * 2 ^ octave)
 	end
 	for _, ms in ipairs(OTEL_MS) do all[#all + 1] = ms * 1e6 end
 	table.sort(all)
@@ -53,7 +54,7 @@ local M = { thresholds = thresholds }
 -- ns: any number; what is below 1 is counted in the first cell, NaN too.
 function M.cell(ns)
 	ns = floor(ns)
-	if not (ns >= 1) then return 0 end
+	if not (ns >= 1) then return 0 end -- luacheck: ignore 581
 	if ns > 4e12 then return COUNT end
 	bits.d = ns
 	local j = starts[band(rshift(bits.u[1], 17), 0x3fff) - BIAS]

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- host.seg, as far as a gateway needs it: is this gateway being drained, is a profile wanted? The file
--- is the agent's, in a directory that only the agent may write to; it never shrinks, a new one takes
--- its path.
+-- host.seg, as far as a gateway needs it: is this gateway being drained, is a profile wanted? The
+-- file is the agent's, in a directory that only the agent may write to; it never shrinks, a new one
+-- takes its path.
 local ffi = require "ffi"
 local region = require "resty.tidegate.region"
 
@@ -41,7 +41,8 @@ local function map(path)
 	C.tidegate_close(fd)
 	if not p or p == ffi.cast("void *", -1) then return unmap() end
 	local h = ffi.cast("tidegate_header *", p)
-	if h.magic ~= 0x3147455345444954ULL or h.version ~= 2 or h.kind ~= 1 or h.gateways_capacity > GATEWAYS or
+	if h.magic ~= 0x3147455345444954ULL or h.version ~= 2 or h.kind ~= 1 or
+		h.gateways_capacity > GATEWAYS or
 		tonumber(h.gateways_offset) + h.gateways_capacity * ffi.sizeof "tidegate_gateway" > size then
 		C.tidegate_munmap(p, size)
 		return unmap()

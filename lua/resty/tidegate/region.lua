@@ -74,6 +74,7 @@ region.__index = region
 local function up(n, to) return math.ceil(n / to) * to end
 local function why() return ffi.string(C.tidegate_strerror(ffi.errno())) end
 local now = ffi.new "tidegate_timespec"
+-- CLOCK_MONOTONIC.
 function M.now_ns()
 	C.tidegate_clock(1, now)
 	return ffi.cast("uint64_t", now.s) * 1000000000ULL + ffi.cast("uint64_t", now.ns)
@@ -93,7 +94,8 @@ function M.new(dir, gateway, series, histograms)
 	local cells = up(heap + heap_capacity, 64)
 	local cells_capacity = series + histograms * up(M.HIST_CELLS, 8) + 8
 	local bytes = up(cells + cells_capacity * 8, PAGE)
-	local base = anonymous(nil, bytes) or error("tidegate: no memory for " .. bytes .. " bytes: " .. why())
+	local base = anonymous(nil, bytes)
+	if not base then error("tidegate: no memory for " .. bytes .. " bytes: " .. why()) end
 	local self = setmetatable({ dir = dir, bytes = bytes, fd = -1, histograms = histograms,
 		made_in = C.tidegate_getpid() }, region)
 	self.base = ffi.gc(ffi.cast("char *", base), function(p)
@@ -127,8 +129,8 @@ local function identify(self)
 	local h = self.h
 	-- A file that is made again keeps the life of the one that is gone: same counters, not others.
 	while h.life == 0 do
-		if C.tidegate_getrandom(ffi.cast("char *", h) + ffi.offsetof("tidegate_header", "life"), 8, 0) ~= 8
-			then return nil, "no random number: " .. why() end
+		local at = ffi.cast("char *", h) + ffi.offsetof("tidegate_header", "life")
+		if C.tidegate_getrandom(at, 8, 0) ~= 8 then return nil, "no random number: " .. why() end
 	end
 	h.writer_pid, h.writer_parent = C.tidegate_getpid(), C.tidegate_getppid()
 	h.heartbeat_ns = M.now_ns()
@@ -167,8 +169,8 @@ local function make(self, temporary)
 	local flags = O_RDWR + O_CREAT + O_EXCL + O_NOFOLLOW + O_CLOEXEC
 	local fd = C.tidegate_open(temporary, flags, ffi.cast("int", 416)) -- 0640
 	if fd < 0 then
-		return nil, ("cannot make a file in %s: %s; is the agent installed, and this user in group tidegate-app?")
-			:format(self.dir, why())
+		return nil, ("cannot make a file in %s: %s; is the agent installed, and this user in " ..
+			"group tidegate-app?"):format(self.dir, why())
 	end
 	local done, err = true, nil
 	if C.tidegate_flock(fd, LOCK_EX_NB) ~= 0 or C.tidegate_fchmod(fd, 416) ~= 0 then
@@ -187,9 +189,14 @@ local function zero(self)
 	self.h.refused, self.h.life = 0, 0
 end
 
+-- 16 digits.
+function M.hex(number)
+	return ("%08x%08x"):format(tonumber(number / 4294967296ULL), tonumber(number % 4294967296ULL))
+end
+
 local function name_of(self)
 	local life = self.h.life
-	return ("%d-%08x%08x"):format(C.tidegate_getpid(), tonumber(life / 4294967296ULL), tonumber(life % 4294967296ULL))
+	return ("%d-%s"):format(C.tidegate_getpid(), M.hex(life))
 end
 
 -- Makes the file if there is none. true, or nil and why; counting goes on in private memory then.
@@ -223,6 +230,24 @@ function region:heartbeat()
 	self.h.heartbeat_ns = M.now_ns()
 	if self.fd >= 0 and C.tidegate_access(self.path, 0) == 0 then return true end
 	return self:attach()
+end
+
+-- A file beside the segments, seen whole or not at all. true, or nil and why.
+function M.write_file(dir, name, text)
+	local temporary, path = dir .. "/." .. name, dir .. "/" .. name
+	local flags = O_RDWR + O_CREAT + O_EXCL + O_NOFOLLOW + O_CLOEXEC
+	local fd = C.tidegate_open(temporary, flags, ffi.cast("int", 416)) -- 0640
+	if fd < 0 then return nil, "cannot make a file in " .. dir .. ": " .. why() end
+	local is_whole = C.tidegate_fchmod(fd, 416) == 0 and
+		tonumber(C.tidegate_pwrite(fd, text, #text, 0)) == #text
+	if is_whole and C.tidegate_rename(temporary, path) == 0 then
+		C.tidegate_close(fd)
+		return true
+	end
+	local err = "cannot write in " .. dir .. ": " .. why()
+	C.tidegate_unlink(temporary)
+	C.tidegate_close(fd)
+	return nil, err
 end
 
 -- Offset of the text with its NUL; nil: no room.
