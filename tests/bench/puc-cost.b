@@ -12,7 +12,7 @@ for version in 5.3 5.4; do
 		echo "# no Lua $version with its headers is here"
 		continue
 	fi
-	took=$(TIDEGATE_RUNTIME_DIR=$dir CPATH=$BUILD/puc/$version/?.so \
+	took=$(TIDEGATE_RUNTIME_DIR=$dir CPATH="$BUILD/puc/$version/?.so" \
 		"lua$version" "$top/tests/bench/puc-cost.lua")
 	read -r counter gauge histogram <<<"$took"
 	row "lua${version}_counter" "$counter" ns "" "" 60

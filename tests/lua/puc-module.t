@@ -20,7 +20,7 @@ for version in 5.3 5.4; do
 		'# end') ended=yes ;;
 		*) echo "$line" ;;
 		esac
-	done < <(TIDEGATE_RUNTIME_DIR=$dir CPATH=$BUILD/puc/$version/?.so lua$version tests/lua/puc/module.lua 2>&1)
+	done < <(TIDEGATE_RUNTIME_DIR=$dir CPATH="$BUILD/puc/$version/?.so" lua$version tests/lua/puc/module.lua 2>&1)
 	count=$((count + 1))
 	[ $ended = yes ] || { failed=$((failed + 1)); printf 'not '; }
 	echo "ok $count - Lua $version: ran to its end, finalizers included"
