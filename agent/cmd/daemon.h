@@ -9,6 +9,7 @@
  *
  *   steward -> keeper     {"type":"draining","instance":"host/1","on":true}
  *                         {"type":"interval","ms":50}           (0: back to agent.tick)
+ *                         {"type":"profile","instance":"host/1","id":n,"until_mono_ns":n}
  *   steward -> courier    {"type":"event","kind":"drain.end","gateway":"nginx","time_ms":1,
  *                          "json":{…}}
  *   keeper  -> courier    {"type":"event","kind":"slow_request","gateway":"nginx","time_ms":1,

@@ -308,6 +308,28 @@ static void on_draining(struct keeper *k, const json_t *packet)
 	}
 }
 
+/* Said every second while it lasts, so a new one is told by its id. The id comes first: whoever sees
+ * the new end sees it too. */
+static void on_profile(struct keeper *k, const json_t *packet)
+{
+	const char *instance = json_string_value(json_object_get(packet, "instance"));
+	uint64_t id = (uint64_t)json_integer_value(json_object_get(packet, "id"));
+	uint64_t until = (uint64_t)json_integer_value(json_object_get(packet, "until_mono_ns"));
+	unsigned int count = segment_writer_header(k->segment)->gateways_count;
+
+	for (unsigned int i = 0; instance && i < count; i++) {
+		struct segment_gateway *g = keeper_record(k, i);
+
+		if (!str_equal(g->instance, instance) || g->profile_id == id ||
+		    g->state != SEGMENT_GATEWAY_LIVE)
+			continue;
+		log_info("keeper", "a profile is wanted", "gateway=%s instance=%s id=%016llx",
+			 g->name, g->instance, (unsigned long long)id);
+		__atomic_store_n(&g->profile_id, id, __ATOMIC_RELEASE);
+		__atomic_store_n(&g->profile_until_mono_ns, until, __ATOMIC_RELEASE);
+	}
+}
+
 static void on_interval(struct keeper *k, const json_t *packet)
 {
 	json_int_t ms = json_integer_value(json_object_get(packet, "ms"));
@@ -339,6 +361,8 @@ static void on_steward(void *data, int fd, unsigned int events)
 			on_draining(k, packet);
 		else if (type && str_equal(type, "interval"))
 			on_interval(k, packet);
+		else if (type && str_equal(type, "profile"))
+			on_profile(k, packet);
 		json_decref(packet);
 	}
 }

@@ -260,6 +260,7 @@ static void mark_gone(struct keeper *k)
 		segment_writer_change_begin(k->segment);
 		g->state = SEGMENT_GATEWAY_GONE;
 		g->draining = 0;
+		g->profile_until_mono_ns = 0;
 		segment_writer_change_end(k->segment);
 		k->watched[i].is_live = false;
 		keeper_systems_gone(k->systems, i);

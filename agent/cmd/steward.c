@@ -34,6 +34,13 @@ void steward_tell_draining(struct steward *s, const char *instance, bool is_on)
 		json_pack("{s:s,s:s,s:b}", "type", "draining", "instance", instance, "on", is_on));
 }
 
+void steward_tell_profile(struct steward *s, const struct profile *p)
+{
+	send_json(s, LINK_STEWARD_KEEPER,
+		  json_pack("{s:s,s:s,s:I,s:I}", "type", "profile", "instance", p->instance, "id",
+			    (json_int_t)p->id, "until_mono_ns", (json_int_t)p->until_ns));
+}
+
 static void tell_interval(struct steward *s)
 {
 	send_json(s, LINK_STEWARD_KEEPER,
@@ -149,8 +156,7 @@ static json_t *list_slots(const struct steward *s, uint64_t slots)
 	return list;
 }
 
-/* Names what there is, so that a slip can be seen. */
-static void reply_unknown(struct steward *s, struct control_conn *conn, const char *name)
+void steward_reply_unknown(struct steward *s, struct control_conn *conn, const char *name)
 {
 	char text[256], known[160] = "";
 	size_t used = 0;
@@ -192,7 +198,7 @@ static void handle_drain(struct steward *s, struct control_conn *conn,
 		return;
 	}
 	if (!slots) {
-		reply_unknown(s, conn, q->gateway);
+		steward_reply_unknown(s, conn, q->gateway);
 		return;
 	}
 	control_reply(conn, json_pack("{s:b,s:o}", "ok", 1, "gateways", list_slots(s, slots)));
@@ -259,6 +265,8 @@ static void on_request(void *data, struct control_conn *conn, const struct contr
 		handle_drain(s, conn, q);
 	else if (q->op == CONTROL_UNDRAIN)
 		handle_undrain(s, conn, q);
+	else if (q->op == CONTROL_PROFILE)
+		steward_profile(s, conn, q);
 	else
 		handle_status(s, conn);
 }
@@ -353,6 +361,7 @@ static void on_tick(void *data)
 	if (now_ns - s->repeated_ns >= REPEAT_NS) {
 		s->repeated_ns = now_ns;
 		steward_repeat_state(s);
+		steward_repeat_profiles(s);
 	}
 	go_on_terminating(s);
 	tick_ms = steward_count_held(s) || hookline_open_runs(s->hooks) ? TICK_ACTIVE_MS

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of the steward process: its state, shared by steward*.c only. steward.c is the process
- * (links, control socket, clock, termination), steward_leases.c what it does for its leases.
+ * (links, control socket, clock, termination), steward_leases.c what it does for its leases,
+ * steward_profile.c profiles.
  */
 #pragma once
 
@@ -49,6 +50,12 @@ struct released {
 	unsigned int repeats;
 };
 
+/* What a gateway was asked for last. */
+struct profile {
+	char instance[LEASE_NAME_BYTES];
+	uint64_t id, until_ns;
+};
+
 enum terminate_state { TERMINATE_NO, TERMINATE_DRAIN, TERMINATE_HOOKS, TERMINATE_DONE };
 
 struct steward {
@@ -61,6 +68,7 @@ struct steward {
 	struct held held[LEASE_FILE_MOST];
 	struct waiter waiters[WAITERS_MAX];
 	struct released released[LEASE_FILE_MOST];
+	struct profile profiles[SEGMENT_GATEWAYS];
 	char lease_path[PATH_MAX], segment_path[PATH_MAX];
 	uint64_t repeated_ns, tick_ms;
 	enum terminate_state terminate;
@@ -77,6 +85,7 @@ static_assert(LEASE_FILE_MOST <= 64, "waiter.slots is a 64-bit mask");
 /* -------- steward.c -------- */
 
 void steward_tell_draining(struct steward *s, const char *instance, bool is_on);
+void steward_tell_profile(struct steward *s, const struct profile *p);
 void steward_tell_event(struct steward *s, const char *kind, const struct lease *l);
 /* State is repeated while it matters; its end a few times. */
 void steward_repeat_state(struct steward *s);
@@ -84,6 +93,16 @@ void steward_repeat_state(struct steward *s);
 void steward_end_terminate(struct steward *s);
 /* Answers whoever waits for the lease in a slot. */
 void steward_answer_waiters(struct steward *s, unsigned int slot);
+
+/* Names what there is, so that a slip can be seen. */
+void steward_reply_unknown(struct steward *s, struct control_conn *conn, const char *name);
+
+/* -------- steward_profile.c -------- */
+
+/* Asks the processes of a gateway for a profile, by the keeper, and answers. */
+void steward_profile(struct steward *s, struct control_conn *conn, const struct control_request *q);
+/* Said again while it lasts: the keeper may have been away. */
+void steward_repeat_profiles(struct steward *s);
 
 /* -------- steward_leases.c -------- */
 

@@ -10,9 +10,11 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const ops[] = {
-	[CONTROL_DRAIN] = "drain", [CONTROL_UNDRAIN] = "undrain", [CONTROL_STATUS] = "status"};
-static const char *const keys[] = {"op", "gateway", "deadline_s", "wait"};
+static const char *const ops[] = {[CONTROL_DRAIN] = "drain",
+				  [CONTROL_UNDRAIN] = "undrain",
+				  [CONTROL_STATUS] = "status",
+				  [CONTROL_PROFILE] = "profile"};
+static const char *const keys[] = {"op", "gateway", "deadline_s", "wait", "seconds"};
 
 static int parse_op(const json_t *root, struct control_request *q, struct err *e)
 {
@@ -20,7 +22,7 @@ static int parse_op(const json_t *root, struct control_request *q, struct err *e
 	const char *near;
 
 	if (!op)
-		return err_set(e, -EINVAL, "\"op\" is missing: drain, undrain or status");
+		return err_set(e, -EINVAL, "\"op\" is missing: drain, undrain, profile or status");
 	for (unsigned int i = 0; i < ARRAY_LEN(ops); i++) {
 		if (str_equal(ops[i], op)) {
 			q->op = (enum control_op)i;
@@ -82,6 +84,22 @@ static int parse_deadline(const json_t *root, struct control_request *q, struct 
 	return 0;
 }
 
+static int parse_profile(const json_t *root, struct control_request *q, struct err *e)
+{
+	const json_t *v = json_object_get(root, "seconds");
+	double s = json_number_value(v);
+
+	if (q->op != CONTROL_PROFILE)
+		return v ? err_set(e, -EINVAL, "\"seconds\" belongs to a profile") : 0;
+	if (!q->gateway[0])
+		return err_set(e, -EINVAL, "\"gateway\" is missing: a profile is of one gateway");
+	if (!json_is_number(v) || !isfinite(s) || s < 1 || s > CONTROL_PROFILE_MAX_S)
+		return err_set(e, -EINVAL, "\"seconds\" must be a number from 1 to %.0f",
+			       CONTROL_PROFILE_MAX_S);
+	q->profile_ns = (uint64_t)(s * (double)NS_PER_S);
+	return 0;
+}
+
 static int parse_request(json_t *root, struct control_request *q, struct err *e)
 {
 	const json_t *wait = json_object_get(root, "wait");
@@ -96,6 +114,8 @@ static int parse_request(json_t *root, struct control_request *q, struct err *e)
 		r = parse_gateway(root, q, e);
 	if (!r)
 		r = parse_deadline(root, q, e);
+	if (!r)
+		r = parse_profile(root, q, e);
 	if (r < 0)
 		return r;
 	if (wait && !json_is_boolean(wait))

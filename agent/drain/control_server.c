@@ -79,7 +79,8 @@ static int check_peer(struct control_conn *c)
 
 static bool may(const struct control_conn *c, const struct control_request *q)
 {
-	return c->may_all || (c->server->options.is_sidecar && q->op != CONTROL_UNDRAIN);
+	return c->may_all || (c->server->options.is_sidecar &&
+			      (q->op == CONTROL_DRAIN || q->op == CONTROL_STATUS));
 }
 
 static void conn_free(struct control_conn *c)

@@ -48,6 +48,10 @@ static void test_good(void **state)
 	assert_int_equal(q.op, CONTROL_UNDRAIN);
 	assert_string_equal(q.gateway, "");
 	assert_int_equal(parse("{\"op\":\"status\"}\r", &q, &e), 0);
+	assert_int_equal(parse("{\"op\":\"profile\",\"gateway\":\"edge\",\"seconds\":300}", &q, &e),
+			 0);
+	assert_int_equal(q.op, CONTROL_PROFILE);
+	assert_int_equal(q.profile_ns, 300 * NS_PER_S);
 }
 
 static void test_bad(void **state)
@@ -78,6 +82,12 @@ static void test_bad(void **state)
 		{"{\"op\":\"drain\",\"deadline_s\":1e300}", "from 1"},
 		{"{\"op\":\"drain\",\"deadline_s\":\"30\"}", "from 1"},
 		{"{\"op\":\"drain\",\"wait\":1}", "true or false"},
+		{"{\"op\":\"drain\",\"seconds\":1}", "belongs to a profile"},
+		{"{\"op\":\"profile\",\"seconds\":1}", "of one gateway"},
+		{"{\"op\":\"profile\",\"gateway\":\"x\"}", "from 1 to 300"},
+		{"{\"op\":\"profile\",\"gateway\":\"x\",\"seconds\":0.9}", "from 1 to 300"},
+		{"{\"op\":\"profile\",\"gateway\":\"x\",\"seconds\":301}", "from 1 to 300"},
+		{"{\"op\":\"profile\",\"gateway\":\"x\",\"seconds\":\"9\"}", "from 1 to 300"},
 		{"{\"op\":\"drain\",\"gateway\":\"a\\u0000b\"}", "no JSON"},
 		{"{\"op\":\"drain\",\"gateway\":\"\xff\"}", "no JSON"},
 	};
@@ -370,6 +380,8 @@ static void test_credentials(void **state)
 	chmod(w->path, 0666); /* what a shared group would allow */
 	ask_as_nobody(w, "{\"op\":\"drain\"}\n", "\"ok\":true");
 	ask_as_nobody(w, "{\"op\":\"undrain\"}\n", "uid 65534 may not");
+	ask_as_nobody(w, "{\"op\":\"profile\",\"gateway\":\"x\",\"seconds\":1}\n",
+		      "uid 65534 may not");
 	kill(w->pid, SIGKILL);
 	waitpid(w->pid, NULL, 0);
 	start(w, false);
