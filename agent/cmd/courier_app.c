@@ -4,11 +4,13 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cmd/courier_state.h"
+#include "segment/folded.h"
 #include "segment/gather.h"
 
 #include <stdio.h>
 
 #define FILE_BYTES (64ull << 20)
+#define SWEEP_NS   (60 * NS_PER_S)
 
 static bool record_matches(const struct segment_gateway *g, const struct gather_writer *w)
 {
@@ -103,10 +105,29 @@ static void put(struct courier *c, int *series, enum metric_id id, const char *r
 		segment_writer_counter(c->writer, *series - 1, value);
 }
 
+/* Profiles that nobody took: of a `tidegate profile` that was killed, or of nobody. */
+static void sweep(struct courier *c, uint64_t now_ns)
+{
+	struct courier_app_series *s = &c->app_series;
+	char dir[sizeof(c->app_path) + 8];
+	unsigned int n;
+
+	if (s->swept_ns && now_ns - s->swept_ns < SWEEP_NS)
+		return;
+	s->swept_ns = now_ns;
+	snprintf(dir, sizeof(dir), "%s/app", c->ctx->config->_runtime_dir);
+	n = folded_sweep(dir, clock_real_ns());
+	s->profiles_removed += n;
+	if (n)
+		log_info("courier", "profiles that nobody took are removed", "files=%u", n);
+}
+
 void courier_app_collect(struct courier *c, uint64_t now_ns)
 {
-	if (c->gather)
-		gather_collect(c->gather, now_ns);
+	if (!c->gather)
+		return;
+	gather_collect(c->gather, now_ns);
+	sweep(c, now_ns);
 }
 
 void courier_app_write(struct courier *c)
@@ -120,6 +141,7 @@ void courier_app_write(struct courier *c)
 	gather_stats(c->gather, &stats);
 	put(c, &s->processes, METRIC_ID_APP_PROCESSES, NULL, stats.files, true);
 	put(c, &s->folded, METRIC_ID_APP_FOLDED, NULL, stats.folded, false);
+	put(c, &s->profiles, METRIC_ID_APP_PROFILES_REMOVED, NULL, s->profiles_removed, false);
 	for (unsigned int i = 0; i < GATHER_REFUSALS; i++)
 		put(c, &s->refused[i], METRIC_ID_APP_REFUSED, gather_refusal_name(i),
 		    stats.refused[i], false);

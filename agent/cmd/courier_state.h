@@ -33,7 +33,8 @@ struct courier_series {
 
 /* Index + 1 of what is told of gateway scripts; 0: not yet. */
 struct courier_app_series {
-	int processes, folded, refused[GATHER_REFUSALS];
+	int processes, folded, profiles, refused[GATHER_REFUSALS];
+	uint64_t swept_ns, profiles_removed;
 };
 
 struct courier {

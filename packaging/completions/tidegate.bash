@@ -19,11 +19,11 @@ _tidegate() {
 		return
 	fi
 	case $previous in
-	--config | --file | --segment | --policy | --trace)
+	--config | --file | --svg | --folded | --segment | --policy | --trace)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
-	--gateway | --deadline | --topic)
+	--gateway | --instance | --seconds | --deadline | --topic)
 		return
 		;;
 	esac
