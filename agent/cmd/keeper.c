@@ -237,6 +237,11 @@ static void on_scan_timer(void *data)
 	k->is_scan_wanted = false;
 }
 
+static void on_seed_timer(void *data)
+{
+	keeper_seed(data);
+}
+
 static void tick(struct keeper *k)
 {
 	static const char said[] = "{\"type\":\"tick\"}";
@@ -500,6 +505,7 @@ static void keeper_close(struct keeper *k)
 	for (unsigned int i = 0; i < SEGMENT_GATEWAYS; i++)
 		keeper_series_free(k->watched[i].series);
 	gateways_close(k->gateways);
+	seeds_free(k->seeds);
 	keeper_upstreams_free(k->upstreams);
 	keeper_systems_free(k->systems);
 	probe_close(k->probes);
@@ -523,8 +529,9 @@ int keeper_run(struct daemon_context *ctx)
 	k->interval_ns = ctx->config->agent_tick;
 	k->refused_limit.interval_ns = 600 * NS_PER_S;
 	k->segment_limit.interval_ns = 60 * NS_PER_S;
+	k->seeds_limit.interval_ns = 60 * NS_PER_S;
 	k->found = calloc(ctx->config->gateways_most, sizeof(k->found[0]));
-	if (k->found)
+	if (k->found && seeds_new(&k->seeds) >= 0)
 		r = keeper_open(k, &e);
 	if (r >= 0) {
 		restore_gateways(k);
@@ -541,6 +548,8 @@ int keeper_run(struct daemon_context *ctx)
 		r = loop_add_timer(k->loop, 0, 0, on_gc_timer, k, &k->gc_timer);
 	if (r >= 0)
 		r = loop_add_timer(k->loop, 0, 0, on_scan_timer, k, &k->scan_timer);
+	if (r >= 0)
+		r = loop_add_timer(k->loop, 0, 0, on_seed_timer, k, &k->seed_timer);
 	if (r >= 0 && k->probes)
 		r = loop_add_fd(k->loop, probe_notice_fd(k->probes), LOOP_READ, on_notice, k,
 				&watch);

@@ -10,6 +10,8 @@
 
 #define SIGHT_NS          (30 * NS_PER_S)
 #define UNWATCHED_SAID_NS (600 * NS_PER_S)
+#define SEED_NS           (20 * NS_PER_MS)
+#define SEED_AGAIN_MS     10
 
 struct segment_gateway *keeper_record(struct keeper *k, unsigned int i)
 {
@@ -64,6 +66,27 @@ static void adopt_thread(void *data, pid_t tid)
 static void seed_connection(void *data, pid_t pid, int fd)
 {
 	probe_seed_connection(data, (uint32_t)pid, fd);
+}
+
+/* Connections of before: the first processes at once, the rest between ticks. Counting goes on at the
+ * next request line of each. */
+void keeper_seed(struct keeper *k)
+{
+	if (seeds_step(k->seeds, SEED_NS, seed_connection, k->probes))
+		loop_set_timer(k->seed_timer, SEED_AGAIN_MS, 0);
+}
+
+struct beyond {
+	struct probe_set *probes;
+	unsigned int count;
+};
+
+/* Forked while we watched, it is watched all the same. */
+static void count_beyond(void *data, pid_t pid)
+{
+	struct beyond *b = data;
+
+	b->count += !probe_has_process(b->probes, (uint32_t)pid);
 }
 
 static void say_gc(const struct gateway_found *f, const struct probe_gc_report *gc)
@@ -124,14 +147,20 @@ static void attach_tls(struct keeper *k, struct watched *w, const struct gateway
 
 /* Threads without a place stay so until others end: each is counted once, and it is said seldom. */
 static void say_unwatched(struct keeper *k, struct watched *w, const struct gateway_found *f,
-			  unsigned int unwatched)
+			  unsigned int unwatched, unsigned int beyond)
 {
 	uint64_t swallowed;
 
 	if (unwatched > w->unwatched) {
 		probe_refuse_threads(k->probes, unwatched - w->unwatched);
 		w->unwatched_limit.interval_ns = UNWATCHED_SAID_NS;
-		if (log_allowed(&w->unwatched_limit, clock_mono_ns(), &swallowed))
+		if (!log_allowed(&w->unwatched_limit, clock_mono_ns(), &swallowed))
+			;
+		else if (beyond)
+			log_warning("keeper", "processes are not watched: too many of one gateway",
+				    "gateway=%s processes=%u most=%u", f->name, beyond,
+				    GATEWAY_PROCESSES);
+		else
 			log_warning("keeper", "threads are not watched: no place for them",
 				    "gateway=%s threads=%u raise=probe.threads", f->name,
 				    unwatched);
@@ -139,9 +168,20 @@ static void say_unwatched(struct keeper *k, struct watched *w, const struct gate
 	w->unwatched = unwatched;
 }
 
+static void add_seed(struct keeper *k, unsigned int index, const struct gateway_found *f, pid_t pid)
+{
+	uint64_t swallowed;
+	int r = seeds_add(k->seeds, pid, index, f);
+
+	if (r < 0 && log_allowed(&k->seeds_limit, clock_mono_ns(), &swallowed))
+		log_warning("keeper", "connections of before are not followed",
+			    "gateway=%s pid=%d why=\"%s\"", f->name, (int)pid, err_text(r));
+}
+
 static void watch_processes(struct keeper *k, struct watched *w, unsigned int index,
 			    const struct gateway_found *f)
 {
+	struct beyond beyond = {.probes = k->probes};
 	unsigned int unwatched = 0;
 
 	for (unsigned int i = 0; i < f->port_count; i++)
@@ -157,11 +197,11 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 			log_warning("keeper", "a thread cannot be watched",
 				    "gateway=%s pid=%d why=\"%s\"", f->name, (int)a.pid,
 				    err_text(a.failed));
-		/* Counting goes on at the next request line of each old connection. */
 		if (!is_known && probe_has_process(k->probes, (uint32_t)a.pid))
-			gateways_each_connection(a.pid, f, seed_connection, k->probes);
+			add_seed(k, index, f, a.pid);
 	}
-	say_unwatched(k, w, f, unwatched);
+	gateways_each_beyond(k->gateways, f->master, count_beyond, &beyond);
+	say_unwatched(k, w, f, unwatched + beyond.count, beyond.count);
 	if (!f->is_remembered) {
 		attach_gc(k, w, index, f);
 		attach_tls(k, w, f);
@@ -243,6 +283,7 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 	if (k->probes)
 		watch_processes(k, w, (unsigned int)index, f);
 }
+
 static void mark_gone(struct keeper *k)
 {
 	unsigned int count = segment_writer_header(k->segment)->gateways_count;
@@ -277,6 +318,8 @@ void keeper_scan(struct keeper *k)
 			  &refused);
 	for (int i = 0; i < n; i++)
 		watch_found(k, &k->found[i]);
+	if (k->probes)
+		keeper_seed(k);
 	if (n == 0 && !k->said_nothing_found)
 		log_info("keeper", "no gateway found, waiting for one",
 			 "looked_for=\"%s\" not_allowed_to_look_at=%u%s",

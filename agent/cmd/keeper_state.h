@@ -10,6 +10,7 @@
 #include "cmd/keeper_upstreams.h"
 #include "probe/gateways.h"
 #include "probe/records.h"
+#include "probe/seeds.h"
 #include "probe/sight.h"
 #include "segment/writer.h"
 
@@ -30,11 +31,12 @@ struct watched {
 struct keeper {
 	struct daemon_context *ctx;
 	struct loop *loop;
-	struct loop_watch *timer, *gc_timer, *scan_timer;
+	struct loop_watch *timer, *gc_timer, *scan_timer, *seed_timer;
 	const char *scan_reason; /* "start", "interval", "listen" */
 	struct segment_writer *segment;
 	struct probe_set *probes;
 	struct gateways *gateways;
+	struct seeds *seeds;
 	struct keeper_systems *systems;
 	struct keeper_upstreams *upstreams;
 	struct gateway_found *found; /* config->gateways_most of them */
@@ -44,7 +46,7 @@ struct keeper {
 	bool is_scan_wanted, said_nothing_found, has_syscalls, has_requests, has_loop;
 	int state_series[16], bias_series, sample_series, gap_series;
 	uint64_t gap_from_ns, gap_ns; /* when counting stopped (0: it did not), and for how long */
-	struct log_limit refused_limit, segment_limit;
+	struct log_limit refused_limit, segment_limit, seeds_limit;
 };
 
 /* Record of an instance in host.seg. */
@@ -55,3 +57,5 @@ void keeper_events(struct keeper *k);
 
 /* Looks for gateways, watches what is new, marks what is gone. */
 void keeper_scan(struct keeper *k);
+/* Goes on taking up connections of before, for one slice of time. */
+void keeper_seed(struct keeper *k);

@@ -188,6 +188,13 @@ static bool set_processes(struct keeper_system *s, const struct gateway_found *f
 	return is_changed;
 }
 
+int keeper_system_compare_listeners(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
 /* A port that is no longer listened to keeps its place, and is absent, until it comes back or
  * another one needs the place. */
 static void set_ports(struct keeper_system *s, const struct gateway_found *f)
@@ -207,6 +214,8 @@ static void set_ports(struct keeper_system *s, const struct gateway_found *f)
 	}
 	s->listener_count = f->listener_count;
 	memcpy(s->listeners, f->listeners, f->listener_count * sizeof(f->listeners[0]));
+	qsort(s->listeners, s->listener_count, sizeof(s->listeners[0]),
+	      keeper_system_compare_listeners);
 }
 
 void keeper_systems_found(struct keeper_systems *k, unsigned int index, const char *name,

@@ -7,6 +7,7 @@
 #include "base/str.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -254,10 +255,8 @@ static void read_net(struct keeper_system *s, struct system_budget *budget)
 
 static bool is_ours(const struct keeper_system *s, const struct queue *q)
 {
-	for (unsigned int i = 0; i < s->listener_count; i++)
-		if (s->listeners[i] == q->state.inode)
-			return true;
-	return false;
+	return bsearch(&q->state.inode, s->listeners, s->listener_count, sizeof(s->listeners[0]),
+		       keeper_system_compare_listeners);
 }
 
 static void add_queue(struct system_port *p, struct queue *q)

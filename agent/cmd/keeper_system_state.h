@@ -57,7 +57,7 @@ struct keeper_system {
 	unsigned int process_count, port_count, listener_count;
 	struct system_process processes[GATEWAY_PROCESSES];
 	struct system_port ports[GATEWAY_PORTS];
-	uint32_t listeners[GATEWAY_LISTENERS];
+	uint32_t listeners[GATEWAY_LISTENERS]; /* inodes, sorted */
 	struct cgroup cgroup;
 	bool has_cgroup, has_own_cgroup;
 	struct system_sum cpu, wait, read, written;
@@ -79,6 +79,7 @@ struct system_context {
 	struct system_budget *budget;
 };
 
+int keeper_system_compare_listeners(const void *a, const void *b);
 void keeper_system_read(struct keeper_system *s, const struct system_context *c);
 void keeper_system_close_process(struct system_process *p, struct system_budget *budget);
 void keeper_system_close_files(struct keeper_system *s, struct system_budget *budget);

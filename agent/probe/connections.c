@@ -66,25 +66,18 @@ static int socket_is_downstream(const struct probe_set *set, int fd)
 	return getpeername(fd, &a.any, &size) < 0 ? -ENOENT : 0;
 }
 
-static int slot_gateway(struct probe_set *set, uint32_t tgid)
-{
-	for (unsigned int i = 0; i < set->threads; i++)
-		if (set->is_used[i] && set->slots[i]->tgid == tgid)
-			return (int)set->slots[i]->gateway;
-	return -ESRCH;
-}
-
 int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd)
 {
 	struct connection c = {.flags = 0};
 	uint64_t key = (uint64_t)tgid << 32 | (uint32_t)fd;
 	_cleanup_close_ int pid_fd = -1, copy = -1;
-	int r, gateway;
+	const struct slot *slot = slots_of_process(set, tgid);
+	unsigned int gateway;
+	int r;
 
-	slots_discover(set);
-	gateway = slot_gateway(set, tgid);
-	if (gateway < 0)
-		return gateway;
+	if (!slot)
+		return -ESRCH;
+	gateway = slot->gateway;
 	pid_fd = (int)syscall(SYS_pidfd_open, tgid, 0);
 	if (pid_fd < 0)
 		return -errno;
@@ -93,7 +86,7 @@ int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd)
 		return -errno;
 	r = socket_is_downstream(set, copy);
 	if (r == -ENOENT) {
-		r = upstreams_of_socket(set, (unsigned int)gateway, copy);
+		r = upstreams_of_socket(set, gateway, copy);
 		c.flags = CONNECTION_UPSTREAM;
 		c.upstream = r < 0 ? 0 : (uint32_t)r;
 	}
@@ -108,7 +101,7 @@ int probe_seed_connection(struct probe_set *set, uint32_t tgid, int fd)
 		__atomic_fetch_add(&set->control->lost[LOST_CONNECTIONS], 1, __ATOMIC_RELAXED);
 		return -errno;
 	}
-	if ((unsigned int)gateway < GATEWAYS && !(c.flags & CONNECTION_UPSTREAM))
+	if (gateway < GATEWAYS && !(c.flags & CONNECTION_UPSTREAM))
 		set->control->seeded[gateway]++;
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "probe/sockets.h"
+#include "probe/system.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -31,8 +32,9 @@ static const struct known_gateway {
 	{"apinto", "apinto", true, ": worker"},
 };
 
-#define MATCHERS_MAX  64
-#define PROCESSES_MAX 4096
+#define MATCHERS_MAX   64
+#define PROCESSES_MAX  4096
+#define LISTENER_LOOKS 16 /* workers that are looked at where the master listens nowhere */
 
 struct matcher {
 	char name[64], exe[192];
@@ -69,6 +71,10 @@ struct gateways {
 	size_t candidate_count, candidates_refused;
 	unsigned int
 		unreadable; /* processes whose executable the last scan was not allowed to see */
+	/* Listeners of one network namespace; of this scan. */
+	struct sockets sockets;
+	uint64_t sockets_netns;
+	bool has_sockets;
 };
 
 /* name=exe[:port] */
@@ -194,16 +200,24 @@ static void consider(struct gateways *g, pid_t pid)
 	g->candidates[g->candidate_count++] = c;
 }
 
+static int compare_candidates(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	return (x->pid > y->pid) - (x->pid < y->pid);
+}
+
 static int find_candidate(const struct gateways *g, pid_t pid)
 {
-	for (size_t i = 0; i < g->candidate_count; i++)
-		if (g->candidates[i].pid == pid)
-			return (int)i;
-	return -1;
+	const struct candidate key = {.pid = pid}, *c;
+
+	c = bsearch(&key, g->candidates, g->candidate_count, sizeof(key), compare_candidates);
+	return c ? (int)(c - g->candidates) : -1;
 }
 
 static void find_roots(struct gateways *g)
 {
+	qsort(g->candidates, g->candidate_count, sizeof(g->candidates[0]), compare_candidates);
 	for (size_t i = 0; i < g->candidate_count; i++) {
 		int root = (int)i;
 
@@ -290,11 +304,46 @@ static const struct matcher *find_matcher(const struct gateways *g, const struct
 	return NULL;
 }
 
-static int fill_found(const struct gateways *g, int root, struct gateway_found *f)
+static void forget_listeners(struct gateways *g)
+{
+	sockets_fini(&g->sockets);
+	g->has_sockets = false;
+}
+
+/* Once a scan and namespace, as long as gateways of one follow each other. */
+static int read_listeners(struct gateways *g, pid_t pid)
+{
+	uint64_t netns;
+	int r = system_net_namespace(pid, &netns);
+
+	if (r < 0 || (g->has_sockets && g->sockets_netns == netns))
+		return r;
+	forget_listeners(g);
+	r = sockets_read_listeners(pid, &g->sockets);
+	g->sockets_netns = netns;
+	g->has_sockets = r >= 0;
+	return r;
+}
+
+/* SO_REUSEPORT listeners are open in workers too; the master has them all. Where it has none, HAProxy's
+ * do, the newest: those before it end. */
+static void find_listeners(const struct gateways *g, int root, struct gateway_found *f)
+{
+	struct listener_scan scan = {.sockets = &g->sockets, .found = f};
+	unsigned int looked = 0;
+
+	sockets_each_fd(f->master, on_listener, &scan);
+	for (size_t i = g->candidate_count; i-- > 0 && !f->port_count && looked < LISTENER_LOOKS;) {
+		if (g->candidates[i].root != root || g->candidates[i].pid == f->master)
+			continue;
+		sockets_each_fd(g->candidates[i].pid, on_listener, &scan);
+		looked++;
+	}
+}
+
+static int fill_found(struct gateways *g, int root, struct gateway_found *f)
 {
 	const struct candidate *top = &g->candidates[root];
-	struct sockets sockets = {0};
-	struct listener_scan scan = {.sockets = &sockets, .found = f};
 	const struct matcher *matcher;
 	unsigned int members = 0;
 	int r;
@@ -304,25 +353,22 @@ static int fill_found(const struct gateways *g, int root, struct gateway_found *
 	if (r >= 0)
 		r = read_exe(top->pid, f->exe, sizeof(f->exe));
 	if (r >= 0)
-		r = sockets_read_listeners(top->pid, &sockets);
+		r = read_listeners(g, top->pid);
 	if (r < 0)
 		return r;
 	if (top->known)
 		str_copy(f->driver, sizeof(f->driver), top->known->driver);
 	for (size_t i = 0; i < g->candidate_count; i++)
 		members += g->candidates[i].root == root;
+	find_listeners(g, root, f);
 	for (size_t i = 0; i < g->candidate_count; i++) {
 		pid_t pid = g->candidates[i].pid;
 
 		if (g->candidates[i].root != root || f->process_count == GATEWAY_PROCESSES)
 			continue;
-		/* SO_REUSEPORT listeners are open in workers too; the master has them all. */
-		if (pid == f->master || !f->port_count)
-			sockets_each_fd(pid, on_listener, &scan);
 		f->processes[f->process_count++] = (struct gateway_process){
 			.pid = pid, .role = role_of(f, top->known, pid, members == 1)};
 	}
-	sockets_fini(&sockets);
 	matcher = find_matcher(g, f);
 	str_copy(f->name, sizeof(f->name),
 		 matcher ? matcher->name
@@ -336,7 +382,7 @@ static bool is_wanted(const struct gateways *g, const struct gateway_found *f)
 				: f->port_count || f->has_unix_listener;
 }
 
-/* FNV-1a over the members, in the order of /proc, which is that of their numbers. */
+/* FNV-1a over the members, in the order of their numbers. */
 static uint64_t hash_members(const struct gateways *g, int root)
 {
 	uint64_t hash = 14695981039346656037ULL;
@@ -436,6 +482,7 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 			n++;
 	}
 	forget_unseen(g);
+	forget_listeners(g);
 	return (int)n;
 }
 
@@ -444,61 +491,17 @@ unsigned int gateways_unreadable(const struct gateways *g)
 	return g->unreadable;
 }
 
-/* ---- what was there before we were ---- */
+/* ---- members ---- */
 
-struct connection_scan {
-	const struct sockets *sockets;
-	const struct gateway_found *found;
-	pid_t pid;
-	void (*fn)(void *data, pid_t pid, int fd);
-	void *data;
-};
-
-static bool port_listens(const struct sockets *s, uint16_t port)
+void gateways_each_beyond(const struct gateways *g, pid_t master, void (*fn)(void *data, pid_t pid),
+			  void *data)
 {
-	for (size_t i = 0; i < s->count; i++)
-		if (s->rows[i].state == SOCKET_LISTENING && s->rows[i].port == port)
-			return true;
-	return false;
-}
+	int root = find_candidate(g, master);
+	unsigned int n = 0;
 
-static void on_connection(void *data, int fd, uint64_t inode)
-{
-	struct connection_scan *scan = data;
-	const struct socket_row *row = sockets_find(scan->sockets, inode);
-
-	if (!row || row->state != SOCKET_CONNECTED)
-		return;
-	if (!row->port) {
-		if (scan->found->has_unix_listener)
-			scan->fn(scan->data, scan->pid, fd);
-		return;
-	}
-	for (unsigned int i = 0; i < scan->found->port_count; i++) {
-		if (scan->found->ports[i] == row->port) {
-			scan->fn(scan->data, scan->pid, fd);
-			return;
-		}
-	}
-	/* Accepted by nobody here: the gateway's own end of a connection to an upstream. */
-	if (!port_listens(scan->sockets, row->port))
-		scan->fn(scan->data, scan->pid, fd);
-}
-
-int gateways_each_connection(pid_t pid, const struct gateway_found *found,
-			     void (*fn)(void *data, pid_t pid, int fd), void *data)
-{
-	struct sockets sockets = {0};
-	struct connection_scan scan = {
-		.sockets = &sockets, .found = found, .pid = pid, .fn = fn, .data = data};
-	int r;
-
-	r = sockets_read(pid, &sockets);
-	if (r < 0)
-		return r;
-	r = sockets_each_fd(pid, on_connection, &scan);
-	sockets_fini(&sockets);
-	return r;
+	for (size_t i = 0; root >= 0 && i < g->candidate_count; i++)
+		if (g->candidates[i].root == root && n++ >= GATEWAY_PROCESSES)
+			fn(data, g->candidates[i].pid);
 }
 
 int gateways_each_thread(pid_t pid, void (*fn)(void *data, pid_t tid), void *data)

@@ -14,7 +14,7 @@
 
 #define GATEWAY_PROCESSES 1024
 #define GATEWAY_PORTS     32
-#define GATEWAY_LISTENERS 512
+#define GATEWAY_LISTENERS 2048
 
 struct gateway_process {
 	pid_t pid;
@@ -53,11 +53,9 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 /* How many processes the last scan was not allowed to look at: other users' without CAP_SYS_PTRACE. */
 unsigned int gateways_unreadable(const struct gateways *g);
 
-/* Calls fn for each established connection of a process that was there before we were: those whose
- * local end is one of the ports, accepted unix connections, and TCP connections to upstreams (their
- * local end is no port that anybody listens on). */
-int gateways_each_connection(pid_t pid, const struct gateway_found *found,
-			     void (*fn)(void *data, pid_t pid, int fd), void *data);
+/* Calls fn for each process that the last scan found below a master and had no place for. */
+void gateways_each_beyond(const struct gateways *g, pid_t master, void (*fn)(void *data, pid_t pid),
+			  void *data);
 
 /* Calls fn for each thread of a process. */
 int gateways_each_thread(pid_t pid, void (*fn)(void *data, pid_t tid), void *data);

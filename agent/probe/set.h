@@ -129,6 +129,8 @@ void cells_add(struct cells *sum, const struct cells *more);
 void slots_init(struct probe_set *set); /* fresh maps: all slots into the ring */
 int slots_adopt(struct probe_set *set);
 void slots_discover(struct probe_set *set); /* what the kernel took since */
+/* A live slot of a process, its first thread's if that is watched; NULL. */
+const struct slot *slots_of_process(struct probe_set *set, uint32_t tgid);
 void slots_find_leaks(struct probe_set *set);
 /* Ends the watching of this process; what it counted belongs to nobody. */
 void slots_discard(struct probe_set *set, uint32_t tgid);

@@ -215,14 +215,24 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 	return 0;
 }
 
-bool probe_has_process(struct probe_set *set, uint32_t tgid)
+const struct slot *slots_of_process(struct probe_set *set, uint32_t tgid)
 {
+	unsigned int index;
+	const struct slot *first = slot_of(set, tgid, &index);
+
+	if (first && first->state == SLOT_LIVE)
+		return first;
 	slots_discover(set);
 	for (unsigned int i = 0; i < set->threads; i++)
 		if (set->is_used[i] && set->slots[i]->tgid == tgid &&
 		    set->slots[i]->state == SLOT_LIVE)
-			return true;
-	return false;
+			return set->slots[i];
+	return NULL;
+}
+
+bool probe_has_process(struct probe_set *set, uint32_t tgid)
+{
+	return slots_of_process(set, tgid);
 }
 
 void probe_refuse_threads(struct probe_set *set, unsigned int n)

@@ -163,25 +163,61 @@ const struct socket_row *sockets_find(const struct sockets *s, uint64_t inode)
 	return s->count ? bsearch(&key, s->rows, s->count, sizeof(key), compare_rows) : NULL;
 }
 
-int sockets_each_fd(pid_t pid, void (*fn)(void *data, int fd, uint64_t inode), void *data)
+int sockets_walk_open(pid_t pid, struct sockets_walk *ret)
 {
-	char path[64], target[64];
-	_cleanup_dir_ DIR *dir = NULL;
-	const struct dirent *entry;
+	char path[64];
+	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	dir = opendir(path);
 	if (!dir)
 		return errno == ENOENT ? -ESRCH : -errno;
-	while ((entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
-		uint64_t inode;
+	ret->dir = dir;
+	return 0;
+}
 
-		if (n <= 0)
+bool sockets_walk_next(struct sockets_walk *w, int *ret_fd, uint64_t *ret_inode)
+{
+	static const char prefix[] = "socket:[";
+	const struct dirent *entry;
+	char target[64];
+
+	while ((entry = readdir(w->dir))) {
+		ssize_t n;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		n = readlinkat(dirfd(w->dir), entry->d_name, target, sizeof(target) - 1);
+		if (n <= (ssize_t)strlen(prefix))
 			continue;
 		target[n] = '\0';
-		if (sscanf(target, "socket:[%" SCNu64 "]", &inode) == 1)
-			fn(data, atoi(entry->d_name), inode);
+		if (!str_starts(target, prefix))
+			continue;
+		*ret_fd = atoi(entry->d_name);
+		*ret_inode = strtoull(target + strlen(prefix), NULL, 10);
+		return true;
 	}
+	return false;
+}
+
+void sockets_walk_close(struct sockets_walk *w)
+{
+	if (w->dir)
+		closedir(w->dir);
+	w->dir = NULL;
+}
+
+int sockets_each_fd(pid_t pid, void (*fn)(void *data, int fd, uint64_t inode), void *data)
+{
+	struct sockets_walk walk = {NULL};
+	uint64_t inode;
+	int fd, r;
+
+	r = sockets_walk_open(pid, &walk);
+	if (r < 0)
+		return r;
+	while (sockets_walk_next(&walk, &fd, &inode))
+		fn(data, fd, inode);
+	sockets_walk_close(&walk);
 	return 0;
 }

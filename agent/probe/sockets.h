@@ -2,6 +2,7 @@
 /* The sockets of one network namespace, from /proc/PID/net: inode, local port, state. */
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,12 @@ int sockets_read_listeners(pid_t pid, struct sockets *ret);
 void sockets_fini(struct sockets *s);
 const struct socket_row *sockets_find(const struct sockets *s, uint64_t inode);
 
-/* Calls fn for each descriptor of the process that is a socket. Needs the right to look into
- * another user's process (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH). */
+/* Descriptors of a process that are sockets, one after the other. Needs the right to look into another
+ * user's process (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH). */
+struct sockets_walk {
+	DIR *dir; /* NULL: closed */
+};
+int sockets_walk_open(pid_t pid, struct sockets_walk *ret);
+bool sockets_walk_next(struct sockets_walk *w, int *ret_fd, uint64_t *ret_inode);
+void sockets_walk_close(struct sockets_walk *w);
 int sockets_each_fd(pid_t pid, void (*fn)(void *data, int fd, uint64_t inode), void *data);
