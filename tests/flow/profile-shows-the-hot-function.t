@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # `tidegate profile` of a real nginx under load: all workers answer, the function that burns the time
 # is on top, one profile at a time; a worker killed meanwhile is named; nothing stays behind.
-source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/resty.sh"
 
-id www-data >/dev/null 2>&1 || skip_all "there is no user www-data"
-world_begin profile
-agent_options="group_app: www-data"
-write_config
+resty_begin profile
 cat >"$world/lua/shop.lua" <<'LUA'
 local M = {}
 local function price_of(n)
@@ -19,45 +16,11 @@ local function greet() return "hello" end
 function M.serve() return greet() .. price_of(2000000) end
 return M
 LUA
-# Stands for the worker's timer where the module has none: what it writes is a sampler's text.
-cat >"$world/lua/double.lua" <<'LUA'
-local tg = require "resty.tidegate"
-local host = require "resty.tidegate.host"
-local sampler, stacks, id, until_ns = require "jit.profile", {}, 0ULL, 0ULL
-local function write(r)
-	local n = ("%08x%08x"):format(tonumber(id / 4294967296ULL), tonumber(id % 4294967296ULL))
-	local name = ("%s.%s.folded"):format(r.name, n)
-	local f = assert(io.open(r.dir .. "/." .. name, "w"))
-	for stack, count in pairs(stacks) do f:write(stack, " ", count, "\n") end
-	f:close()
-	os.rename(r.dir .. "/." .. name, r.dir .. "/" .. name)
-end
-return function()
-	tg.attach()
-	local r = tg.region()
-	ngx.timer.every(0.2, function()
-		local g, now = host.record(r)
-		if not g then return end
-		if until_ns ~= 0 and now >= until_ns then
-			sampler.stop()
-			write(r)
-			until_ns = 0ULL
-		elseif until_ns == 0 and g.profile_until_mono_ns > now and g.profile_id ~= id then
-			id, until_ns, stacks = g.profile_id + 0ULL, g.profile_until_mono_ns + 0ULL, {}
-			sampler.start("fi10", function(thread, samples)
-				local stack = sampler.dumpstack(thread, "FZ;", -100)
-				stacks[stack] = (stacks[stack] or 0) + samples
-			end)
-		end
-	end)
-end
-LUA
 chmod -R a+rX "$world/lua"
-# Two configurations of one gateway: without the module, then with it.
-nginx_edit="s|^pid|env TIDEGATE_RUNTIME_DIR=$run; user www-data www-data; pid|
-s|lua_package_path \"|&$world/lua/?.lua;/usr/share/luajit-2.1.0-beta3/?.lua;|
-s|location = /fast {|location = /shop { content_by_lua_block { ngx.say(require(\"shop\").serve()) } } &|"
-start_nginx 2 || { echo "Bail out! nginx does not start"; exit 1; }
+# First without the module; the second configuration of the same gateway has it.
+resty_nginx 2 "" '
+    location = /shop { content_by_lua_block { ngx.say(require("shop").serve()) } }' ||
+	{ echo "Bail out! nginx does not start"; exit 1; }
 start_agent || { echo "Bail out! the agent does not start"; exit 1; }
 profile() { "$tidegate" profile --config "$world/agent.yaml" "$@"; }
 
@@ -70,13 +33,12 @@ profile --gateway edge --seconds 1 2>"$world/none"
 is $? 1 "an unknown gateway is an error"
 grep -q 'no gateway `edge` is known, there are: nginx' "$world/none"; ok $? "that names those there are"
 
-sed -i 's|init_worker_by_lua_block {|& local tg = require "resty.tidegate"; local start = tg.start or require "double"; start()|' \
+sed -i 's|lua_package_path.*|&\n  init_worker_by_lua_block { require("resty.tidegate").start() }|' \
 	"$world/nginx/nginx.conf"
 kill -HUP "$nginx_pid"
-files() { find "$run/app" -name "$1" | wc -l; }
-has_files() { [ "$(files "$1")" = "$2" ]; }
-wait_for 10 has_files '[0-9]*.seg' 2; ok $? "each worker has its file"
-[ "$(files '[0-9]*.seg')" = 2 ] || cat "$world/nginx/logs/error.log" >&2
+have_files() { [ "$(files_of_app)" = 2 ]; }
+wait_for 10 have_files; ok $? "each worker has its file"
+no_profiles() { [ -z "$(find "$run/app" -name '*.folded')" ]; }
 
 hey -z 60s -c 2 "$gateway/shop" >/dev/null 2>&1 &
 load=$!
@@ -102,7 +64,7 @@ grep -q 'serve;.*price_of' "$world/folded"; ok $? "below its caller"
 xmllint --noout "$world/graph.svg" 2>"$world/xml"; ok $? "the graph is XML"
 grep -q '<title>[^<]*price_of [(][0-9]* samples, [0-9.]* %)</title>' "$world/graph.svg"
 ok $? "and has a frame of the function"
-has_files '*.folded' 0; ok $? "no profile stays behind"
+no_profiles; ok $? "no profile stays behind"
 
 # One of the two dies in the middle.
 victim=$(find "$run/app" -name '[0-9]*.seg' -printf '%f\n' | sed 's/-.*//' | head -1)
@@ -113,7 +75,7 @@ wait_for 5 wanted && kill -KILL "$victim"
 wait $first; is $? 0 "a profile goes on when a worker is killed"
 grep -q "no answer from 1 process: $victim" "$world/said"; ok $? "that one is named"
 grep -q price_of "$world/folded"; ok $? "the others answer, on standard output"
-has_files '*.folded' 0; ok $? "and nothing stays behind"
+no_profiles; ok $? "and nothing stays behind"
 kill "$load" 2>/dev/null
 grep -E '\[(alert|emerg|crit)\]' "$world/nginx/logs/error.log" | grep -v "signal 9" | sed 's/^/# /' | tee "$world/alerts"
 is "$(wc -l <"$world/alerts")" 0 "nginx had nothing to complain of"
