@@ -192,7 +192,8 @@ static __always_inline void upstream_begin(struct slot *s, u32 fd, u32 index, u6
 	u64 key = connection_key(s, fd);
 	struct connection *c;
 
-	if (bpf_map_update_elem(&connections, &key, (const void *)&blank, BPF_ANY)) {
+	if (!connection_claim(key) ||
+	    bpf_map_update_elem(&connections, &key, (const void *)&blank, BPF_ANY)) {
 		lost(LOST_CONNECTIONS);
 		return;
 	}

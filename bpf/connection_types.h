@@ -62,3 +62,14 @@ struct connection {
 	u32 head_slot;       /* whose thread read the last head */
 	struct stream streams[2];
 };
+
+/* Connections whose descriptor is no socket any more, as the agent found: it is about to end them
+ * itself (agent/probe/reconcile.c). A place holds the connection's key, with CLAIM_TAKEN from when on
+ * nobody else may end it. A program that ends such a connection takes the key away first. */
+#define CLAIMS      256u
+#define CLAIM_TAKEN (1ULL << 63)
+
+static inline u32 claim_place(u64 key)
+{
+	return (u32)(key ^ key >> 32) & (CLAIMS - 1);
+}

@@ -56,7 +56,19 @@ static __always_inline void connection_end(struct slot *s, struct connection *c,
 		s->cells.requests_lost += n;
 }
 
-/* The descriptor is about to be closed, or turns out to have become another one. */
+/* False: at this very moment the agent ends the connection, and counts it. */
+static __always_inline bool connection_claim(u64 key)
+{
+	u64 *claim = &control.claims[claim_place(key)];
+	u64 seen = *(volatile u64 *)claim;
+
+	if (seen == key)
+		seen = __sync_val_compare_and_swap(claim, key, 0);
+	return seen != (key | CLAIM_TAKEN);
+}
+
+/* The descriptor is about to be closed, or turns out to have become another one. 1: the agent is just
+ * ending what was there, so that nothing new may be put there. */
 GLOBAL int connection_drop(struct slot *s, u32 fd)
 {
 	struct connection *c;
@@ -65,6 +77,8 @@ GLOBAL int connection_drop(struct slot *s, u32 fd)
 	if (!s)
 		return 0;
 	key = connection_key(s, fd);
+	if (!connection_claim(key))
+		return 1;
 	c = bpf_map_lookup_elem(&connections, &key);
 	if (!c)
 		return 0;
@@ -83,10 +97,10 @@ static __always_inline void connection_accepted(struct slot *s, u32 fd, u64 now)
 {
 	u64 key = connection_key(s, fd);
 
-	connection_drop(s, fd);
 	s->cells.accepts++;
 	s->last_accept_ns = now;
-	if (bpf_map_update_elem(&connections, &key, (const void *)&blank, BPF_ANY)) {
+	if (connection_drop(s, fd) ||
+	    bpf_map_update_elem(&connections, &key, (const void *)&blank, BPF_ANY)) {
 		s->cells.closes++;
 		lost(LOST_CONNECTIONS);
 	}

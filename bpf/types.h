@@ -130,11 +130,12 @@ struct scan {
 	u8 window[WINDOW_BYTES + CARRY_BYTES + 16];
 };
 
-/* A death in the middle of counting a dead process's requests is repaired by doing again what is
- * written here: assignments, not additions (agent/probe/retire.c). */
+/* A death in the middle of counting the requests of a connection that ended unseen is repaired by doing
+ * again what is written here: assignments, not additions (agent/probe/retire.c). */
 struct intent {
 	u64 key; /* connection that is to be deleted; 0: none */
-	u64 lost, closes, s, n;
+	u64 lost, aborted, closes, s, n;
+	u64 unseen; /* of a ledger: control.lost[LOST_UNSEEN_CLOSE] */
 };
 
 /* What a request's head said (slow.bpf.h); text as it was sent, not ended. */
@@ -250,6 +251,7 @@ enum lost_reason {
 	LOST_UPSTREAM_HTTP2, /* a connection to an upstream that speaks HTTP/2: not followed */
 	LOST_TLS,            /* a TLS connection that carried data which no probed library showed */
 	LOST_ROWS,           /* requests, or errors, of more different pairs than there are rows */
+	LOST_UNSEEN_CLOSE, /* a descriptor that ended without close(); counted by the agent only */
 	LOST_REASONS
 };
 
@@ -283,6 +285,7 @@ struct control {
 	/* per gateway: which bank counts, connections found by seeding */
 	u32 bank_active[GATEWAYS];
 	u64 seeded[GATEWAYS];
+	u64 claims[CLAIMS];
 	/* records in use; how many of them are a gateway's; gateways that have some beyond */
 	u32 upstreams, upstream_names[GATEWAYS];
 	u64 upstream_others;

@@ -19,12 +19,19 @@
 #include <unistd.h>
 
 static const char *const lost_names[LOST_REASONS] = {
-	[LOST_THREADS] = "threads", [LOST_CONNECTIONS] = "connections",
-	[LOST_PARSE] = "parse",     [LOST_PIPELINE] = "pipeline",
-	[LOST_MEMORY] = "memory",   [LOST_BUCKET] = "bucket",
-	[LOST_NOTES] = "notes",     [LOST_RECORDS] = "records",
-	[LOST_STREAMS] = "streams", [LOST_UPSTREAM_HTTP2] = "upstream_http2",
-	[LOST_TLS] = "tls",         [LOST_ROWS] = "rows",
+	[LOST_THREADS] = "threads",
+	[LOST_CONNECTIONS] = "connections",
+	[LOST_PARSE] = "parse",
+	[LOST_PIPELINE] = "pipeline",
+	[LOST_MEMORY] = "memory",
+	[LOST_BUCKET] = "bucket",
+	[LOST_NOTES] = "notes",
+	[LOST_RECORDS] = "records",
+	[LOST_STREAMS] = "streams",
+	[LOST_UPSTREAM_HTTP2] = "upstream_http2",
+	[LOST_TLS] = "tls",
+	[LOST_ROWS] = "rows",
+	[LOST_UNSEEN_CLOSE] = "unseen_close",
 };
 
 DEFINE_CLEANUP(struct probe_set *, probe_close)
@@ -208,6 +215,7 @@ struct probe_set *probe_close(struct probe_set *set)
 		for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 			close(fds[i]);
 	}
+	reconcile_free(set->reconcile);
 	gcwatch_free(set->gc_watch);
 	sampler_free(set->sampler);
 	ring_buffer__free(set->ring);

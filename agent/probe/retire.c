@@ -63,11 +63,14 @@ bool retire_slot(struct bank *const banks[2], uint32_t *active, struct slot *slo
 	return step(steps);
 }
 
-void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, bool is_lost,
+void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, enum retire_as as,
 			     uint64_t now_ns)
 {
-	slot->intent.lost = slot->cells.requests_lost + (is_lost ? pending : 0);
-	slot->intent.closes = slot->cells.closes + 1;
+	if (as == RETIRE_UPSTREAM)
+		pending = 0;
+	slot->intent.lost = slot->cells.requests_lost + (as == RETIRE_LOST ? pending : 0);
+	slot->intent.aborted = slot->cells.requests_aborted + (as == RETIRE_ABORTED ? pending : 0);
+	slot->intent.closes = slot->cells.closes + (as != RETIRE_UPSTREAM);
 	slot->intent.s = slot->in_flight.s + now_ns * pending;
 	slot->intent.n = slot->in_flight.n - pending;
 	barrier();
@@ -78,6 +81,7 @@ void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, 
 void retire_connection_apply(struct slot *slot)
 {
 	slot->cells.requests_lost = slot->intent.lost;
+	slot->cells.requests_aborted = slot->intent.aborted;
 	slot->cells.closes = slot->intent.closes;
 	slot->in_flight.s = slot->intent.s;
 	slot->in_flight.n = slot->intent.n;
@@ -128,8 +132,37 @@ static bool connection_is_upstream(struct probe_set *set, const struct connectio
 /* The connection last: as long as it is there, its number is known. */
 static void connection_delete(struct probe_set *set, uint64_t key, const struct connection *c)
 {
-	streams_forget(set, c->http2);
+	if (c->flags & CONNECTION_HTTP2)
+		streams_forget(set, c->http2);
+	tls_untie(set, (uint32_t)(key >> 32), c->tls_object);
 	bpf_map_delete_elem(set->connections_fd, &key);
+}
+
+/* From the intent on; done again by the next keeper if this one dies before its end. */
+static void intent_finish(struct probe_set *set, struct slot *slot)
+{
+	uint64_t key = slot->intent.key;
+	struct connection c;
+
+	retire_connection_apply(slot);
+	/* Nobody else writes this one. */
+	if (slot->tgid == LEDGER_TGID)
+		set->control->lost[LOST_UNSEEN_CLOSE] = slot->intent.unseen;
+	if (bpf_map_lookup_elem(set->connections_fd, &key, &c) == 0)
+		connection_delete(set, key, &c);
+	retire_connection_end(slot);
+}
+
+void retire_unseen(struct probe_set *set, struct slot *ledger, uint64_t key,
+		   const struct connection *c, uint64_t now_ns)
+{
+	enum retire_as as = c->flags & CONNECTION_UPSTREAM      ? RETIRE_UPSTREAM
+			    : c->flags & CONNECTION_CLIENT_GONE ? RETIRE_ABORTED
+								: RETIRE_LOST;
+
+	ledger->intent.unseen = set->control->lost[LOST_UNSEEN_CLOSE] + 1;
+	retire_connection_begin(ledger, key, c->started - c->ended, as, now_ns);
+	intent_finish(set, ledger);
 }
 
 void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns)
@@ -138,21 +171,18 @@ void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_n
 	uint64_t *keys;
 	size_t count;
 
-	if (slot->intent.key) {
-		uint64_t key = slot->intent.key;
-
-		retire_connection_apply(slot);
-		if (bpf_map_lookup_elem(set->connections_fd, &key, &c) == 0)
-			connection_delete(set, key, &c);
-		retire_connection_end(slot);
-	}
+	if (slot->intent.key)
+		intent_finish(set, slot);
+	if (slot->tgid == LEDGER_TGID)
+		return;
 	keys = connection_keys(set, slot->tgid, &count);
 	for (size_t i = 0; i < count; i++) {
 		if (bpf_map_lookup_elem(set->connections_fd, &keys[i], &c))
 			continue;
 		if (connection_is_upstream(set, &c, keys[i]))
 			continue;
-		retire_connection_begin(slot, keys[i], c.started - c.ended, !slot->is_forgotten,
+		retire_connection_begin(slot, keys[i], c.started - c.ended,
+					slot->is_forgotten ? RETIRE_UNCOUNTED : RETIRE_LOST,
 					now_ns);
 		retire_connection_apply(slot);
 		connection_delete(set, keys[i], &c);
@@ -185,12 +215,14 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns)
 			    bpf_map_lookup_elem(set->connections_fd, &keys[k], &c) ||
 			    connection_is_upstream(set, &c, keys[k]))
 				continue;
-			retire_connection_begin(s, keys[k], c.started - c.ended, false, now_ns);
+			retire_connection_begin(s, keys[k], c.started - c.ended, RETIRE_UNCOUNTED,
+						now_ns);
 			retire_connection_apply(s);
 			connection_delete(set, keys[k], &c);
 			retire_connection_end(s);
 		}
 	}
 	free(keys);
+	memset(set->control->claims, 0, sizeof(set->control->claims));
 	tls_forget(set, 0);
 }

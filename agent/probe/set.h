@@ -14,7 +14,11 @@
 
 struct tidegate_bpf;
 struct gcwatch;
-struct fetch; /* records.c */
+struct fetch;     /* records.c */
+struct reconcile; /* reconcile.c */
+
+/* Process of a slot that belongs to no thread: the keeper's own, for what it has to count. */
+#define LEDGER_TGID 0xffffffffu
 
 #define PROBE_LINKS      256 /* perf uprobes need one a place */
 #define PROBE_PROGRAMS   96
@@ -74,6 +78,7 @@ struct probe_set {
 	struct sampler *sampler;
 	struct ring_buffer *ring, *notices;
 	struct fetch *fetch;
+	struct reconcile *reconcile;
 	bool is_query_wanted;
 	struct probe_report reports[REPORTS];
 	struct probe_lost lost[LOST_REASONS + 1];
@@ -135,6 +140,9 @@ void slots_find_leaks(struct probe_set *set);
 /* Ends the watching of this process; what it counted belongs to nobody. */
 void slots_discard(struct probe_set *set, uint32_t tgid);
 void slots_release(struct probe_set *set, unsigned int index);
+/* A slot that is as one of an ended thread, so that the next fold adds it to the gateway's bank. NULL:
+ * there is none left. */
+struct slot *slots_ledger(struct probe_set *set, unsigned int gateway);
 
 /* ---- retire.c ---- */
 
@@ -148,16 +156,33 @@ void slot_empty(struct slot *slot);
 bool retire_slot(struct bank *const banks[2], uint32_t *active, struct slot *slot, uint32_t index,
 		 unsigned int *steps);
 
-/* Counts what was pending on one connection of an ended process, by intent (types.h). */
-void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, bool is_lost,
+/* How a connection's pending requests are counted. */
+enum retire_as {
+	RETIRE_UNCOUNTED,
+	RETIRE_LOST,
+	RETIRE_ABORTED,
+	RETIRE_UPSTREAM, /* neither they nor the connection count anywhere */
+};
+
+/* Counts the end of one connection and what was pending there, by intent (types.h). */
+void retire_connection_begin(struct slot *slot, uint64_t key, uint32_t pending, enum retire_as as,
 			     uint64_t now_ns);
 void retire_connection_apply(struct slot *slot);
 void retire_connection_end(struct slot *slot);
 
 /* Deletes the connections of a process whose last slot this is. */
 void retire_connections(struct probe_set *set, struct slot *slot, uint64_t now_ns);
+/* Ends one of a process that lives on, counted in a ledger and as LOST_UNSEEN_CLOSE. */
+void retire_unseen(struct probe_set *set, struct slot *ledger, uint64_t key,
+		   const struct connection *c, uint64_t now_ns);
 /* After a heartbeat gap: connections were not followed, nothing about them is known any more. */
 void retire_all_connections(struct probe_set *set, uint64_t now_ns);
+
+/* ---- reconcile.c: descriptors that ended without a close ---- */
+
+/* Looks at some connections; ends those that were found without a socket at an earlier look. */
+void reconcile_tick(struct probe_set *set, uint64_t now_ns);
+struct reconcile *reconcile_free(struct reconcile *r);
 
 /* ---- records.c ---- */
 
@@ -193,6 +218,8 @@ const char *gc_how(const struct probe_set *set);
 
 /* What programs remember of a process that has ended; 0: of all. */
 void tls_forget(struct probe_set *set, uint32_t tgid);
+/* The object that was tied to a connection (connection_types.h). */
+void tls_untie(struct probe_set *set, uint32_t tgid, uint64_t object);
 
 /* ---- for gc.c ---- */
 

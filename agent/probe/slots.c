@@ -268,6 +268,33 @@ void slots_discard(struct probe_set *set, uint32_t tgid)
 	}
 }
 
+struct slot *slots_ledger(struct probe_set *set, unsigned int gateway)
+{
+	struct slot *s;
+	int index;
+
+	for (unsigned int i = 0; i < set->threads; i++) {
+		s = set->is_used[i] ? set->slots[i] : NULL;
+		if (s && s->tgid == LEDGER_TGID && s->state == SLOT_EXITED && s->gateway == gateway)
+			return s;
+	}
+	index = ring_pop(set->control);
+	if (index < 0)
+		return NULL;
+	s = cells_slot(set, (unsigned int)index);
+	if (!s) {
+		ring_push(set->control, (unsigned int)index);
+		return NULL;
+	}
+	s->tgid = LEDGER_TGID;
+	s->index = (uint32_t)index;
+	s->gateway = gateway;
+	s->role = ROLE_HELPER;
+	__atomic_store_n(&s->state, SLOT_EXITED, __ATOMIC_RELEASE);
+	set->is_used[index] = true;
+	return s;
+}
+
 /* True when no thread of the process is watched any more, this one aside. */
 static bool slot_is_last(const struct probe_set *set, unsigned int index)
 {
@@ -300,11 +327,13 @@ void probe_fold(struct probe_set *set, uint64_t now_mono_ns)
 		banks[1] = cells_bank(set, g, 1);
 		if (!banks[0] || !banks[1])
 			continue;
-		if (slot_is_last(set, i))
+		if (s->tgid == LEDGER_TGID || slot_is_last(set, i))
 			retire_connections(set, s, now_mono_ns);
 		retire_slot(banks, &set->control->bank_active[g], s, i, NULL);
 		slots_release(set, i);
 	}
+	/* After the fold: what a keeper that died had begun has been brought to its end by then. */
+	reconcile_tick(set, now_mono_ns);
 	streams_sweep(set);
 }
 

@@ -176,3 +176,11 @@ void tls_forget(struct probe_set *set, uint32_t tgid)
 	forget(set->tls_ties_fd, tgid);
 	forget(set->tls_calls_fd, tgid);
 }
+
+void tls_untie(struct probe_set *set, uint32_t tgid, uint64_t object)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+
+	if (object > TLS_UNSEEN)
+		bpf_map_delete_elem(set->tls_ties_fd, &key);
+}

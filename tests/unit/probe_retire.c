@@ -127,7 +127,7 @@ static void test_connection(void **state)
 	(void)state;
 	live(0, 0, 3);
 	s->cells.requests_lost = 4;
-	retire_connection_begin(s, 42, 2, true, 5000);
+	retire_connection_begin(s, 42, 2, RETIRE_LOST, 5000);
 	retire_connection_apply(s);
 	retire_connection_apply(s);
 	retire_connection_end(s);
@@ -135,11 +135,48 @@ static void test_connection(void **state)
 	assert_int_equal(s->cells.closes, 1);
 	assert_int_equal(s->in_flight.n, 1);
 	assert_int_equal(s->in_flight.s, (uint64_t)-3000 + 10000);
-	retire_connection_begin(s, 43, 1, false, 6000);
+	retire_connection_begin(s, 43, 1, RETIRE_UNCOUNTED, 6000);
 	retire_connection_apply(s);
 	retire_connection_end(s);
 	assert_int_equal(s->cells.requests_lost, 6);
 	assert_int_equal(s->in_flight.n, 0);
+}
+
+/* Whether it was the client who left, and what never counted: applied again, all counts once. */
+static void test_kinds(void **state)
+{
+	static const struct {
+		enum retire_as as;
+		uint64_t lost, aborted, closes, n;
+	} rows[] = {
+		{RETIRE_UNCOUNTED, 0, 0, 1, (uint64_t)-2},
+		{RETIRE_LOST, 2, 0, 1, (uint64_t)-2},
+		{RETIRE_ABORTED, 0, 2, 1, (uint64_t)-2},
+		{RETIRE_UPSTREAM, 0, 0, 0, 0},
+	};
+	struct slot *s = &w->slots[0];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* deaths: before it applied, in the middle, before it ended */
+		for (unsigned int times = 1; times < 4; times++) {
+			memset(w, 0, sizeof(*w));
+			s->tgid = LEDGER_TGID;
+			retire_connection_begin(s, 42, 2, rows[i].as, 7000);
+			assert_int_equal(s->cells.closes, 0);
+			for (unsigned int k = 0; k < times; k++) {
+				assert_int_equal(s->intent.key, 42);
+				retire_connection_apply(s);
+			}
+			retire_connection_end(s);
+			assert_int_equal(s->intent.key, 0);
+			assert_int_equal(s->cells.requests_lost, rows[i].lost);
+			assert_int_equal(s->cells.requests_aborted, rows[i].aborted);
+			assert_int_equal(s->cells.closes, rows[i].closes);
+			assert_int_equal(s->in_flight.n, rows[i].n);
+			assert_int_equal(s->in_flight.s, -rows[i].n * 7000);
+		}
+	}
 }
 
 int main(void)
@@ -148,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
