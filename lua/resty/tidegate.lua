@@ -44,8 +44,13 @@ function counter:add(by) self.v = self.v + by end
 function counter:get() return tonumber(self.v) end
 local gauge = {}
 function gauge:set(value) self.v = value end
-function gauge:add(by) self.v = self.v + by end
+function gauge:add(by)
+	local v = self.v
+	self.v = (v == v and v or 0) + by
+end
 function gauge:get() return self.v end
+-- This worker has no value until the next set() or add().
+function gauge:clear() self.v = 0 / 0 end
 local duration = {}
 function duration:observe(seconds)
 	local j = cell_of(seconds * 1e9)
