@@ -23,7 +23,7 @@ _tidegate() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
-	--gateway | --instance | --seconds | --deadline | --topic)
+	--gateway | --instance | --seconds | --deadline | --topic | --interval)
 		return
 		;;
 	esac
