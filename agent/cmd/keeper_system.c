@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define READ_NS     (NS_PER_S - NS_PER_S / 20) /* once a second, however the timer jitters */
+#define READ_NS     (NS_PER_S * 3 / 4) /* at each tick of a second, however late the one before was */
 #define ABSENCE_NS  (30 * NS_PER_S)
 #define THREADS_MAX 4096
 #define FILES_HELD  384 /* beyond them files are opened each time: a soft limit of 1024 is usual */
