@@ -11,6 +11,7 @@
 #include "probe/skel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,29 @@ static int open_fresh(struct probe_set *set, const struct probe_options *options
 	return 0;
 }
 
+/* The object's instructions, relocations and BTF are more than a megabyte, and not needed once all is
+ * attached: what is goes on by its descriptor. */
+static int object_drop(struct probe_set *set)
+{
+	int r = pins_dup_maps(set), fd;
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < set->program_count; i++) {
+		fd = fcntl(set->programs[i].fd, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0) {
+			r = -errno;
+			set->program_count = i;
+			break;
+		}
+		set->programs[i].fd = fd;
+	}
+	set->owns_fds = true;
+	tidegate_bpf__destroy(set->skel);
+	set->skel = NULL;
+	return r;
+}
+
 static void open_pinned(struct probe_set *set, const struct probe_options *options)
 {
 	struct err e = {.text = ""};
@@ -162,6 +186,9 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 		if (r)
 			return r;
 		open_pinned(set, options);
+		r = object_drop(set);
+		if (r < 0)
+			return err_set(e, r, "keeping the BPF maps: %s", err_text(r));
 	}
 	if (set->has_gc) {
 		set->gc_watch = gcwatch_new(set, options->gc_budget);
@@ -178,7 +205,7 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 	r = sampler_open(set, options);
 	if (r)
 		return r;
-	/* The kernel's BTF was parsed; its megabytes are not needed again. */
+	/* The kernel's BTF and the object were parsed; their megabytes are not needed again. */
 	malloc_trim(0);
 	*ret = TAKE_PTR(set);
 	return 0;
@@ -202,18 +229,10 @@ struct probe_set *probe_close(struct probe_set *set)
 			bpf_link__destroy(l->link);
 		}
 	}
-	if (set->is_adopted) {
-		const int fds[] = {
-			set->slots_fd,       set->retired_fd,           set->connections_fd,
-			set->upstreams_fd,   set->upstream_indices_fd,  set->bss_fd,
-			set->gc_settings_fd, set->gc_calibrations_fd,   set->records_fd,
-			set->notices_fd,     set->http2_connections_fd, set->http2_streams_fd,
-			set->tls_ties_fd,    set->tls_calls_fd};
-
+	if (set->owns_fds) {
 		for (size_t i = 0; i < set->program_count; i++)
 			close(set->programs[i].fd);
-		for (size_t i = 0; i < ARRAY_LEN(fds); i++)
-			close(fds[i]);
+		pins_close_maps(set);
 	}
 	reconcile_free(set->reconcile);
 	gcwatch_free(set->gc_watch);

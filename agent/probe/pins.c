@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +50,32 @@ static const struct {
 static int *map_fd(struct probe_set *set, size_t i)
 {
 	return (int *)((char *)set + pinned_maps[i].offset);
+}
+
+int pins_dup_maps(struct probe_set *set)
+{
+	int fds[ARRAY_LEN(pinned_maps)], r;
+
+	for (size_t i = 0; i < ARRAY_LEN(pinned_maps); i++) {
+		fds[i] = fcntl(*map_fd(set, i), F_DUPFD_CLOEXEC, 3);
+		if (fds[i] < 0) {
+			r = -errno;
+			while (i--)
+				close(fds[i]);
+			return r;
+		}
+	}
+	for (size_t i = 0; i < ARRAY_LEN(pinned_maps); i++)
+		*map_fd(set, i) = fds[i];
+	return 0;
+}
+
+void pins_close_maps(struct probe_set *set)
+{
+	for (size_t i = 0; i < ARRAY_LEN(pinned_maps); i++) {
+		cleanup_close(map_fd(set, i));
+		*map_fd(set, i) = -1;
+	}
 }
 
 static int make_dirs(const char *path)
@@ -232,10 +259,7 @@ static void adopt_undo(struct probe_set *set)
 	memset(set->slots, 0, sizeof(set->slots));
 	set->bss = NULL;
 	set->control = NULL;
-	for (size_t i = 0; i < ARRAY_LEN(pinned_maps); i++) {
-		cleanup_close(map_fd(set, i));
-		*map_fd(set, i) = -1;
-	}
+	pins_close_maps(set);
 }
 
 int pins_adopt(struct probe_set *set, uint64_t maps_id)
@@ -261,7 +285,7 @@ int pins_adopt(struct probe_set *set, uint64_t maps_id)
 	set->has_fork = c->fork_tier != 0;
 	set->has_gc = probe_program_fd(set, "gc_step_enter") >= 0;
 	set->has_tls = probe_program_fd(set, "tls_enter") >= 0;
-	set->is_adopted = set->is_pinned = true;
+	set->is_adopted = set->is_pinned = set->owns_fds = true;
 	return 0;
 refuse:
 	adopt_undo(set);

@@ -46,11 +46,12 @@ struct probe_link {
 
 struct probe_program {
 	char name[PROBE_NAME_BYTES];
-	int fd; /* owned when adopted, else the skeleton's */
+	int fd; /* as with the maps: owned with owns_fds, else the skeleton's */
 };
 
 struct probe_set {
-	struct tidegate_bpf *skel; /* NULL: adopted */
+	struct tidegate_bpf *skel; /* only while they are loaded and attached */
+	bool owns_fds;             /* of maps and programs */
 	bool is_adopted, is_pinned, has_gc, has_tls, has_fork;
 	bool has_leaks_to_find; /* after adoption: slots that are neither used nor free */
 	unsigned int threads, gateways, upstreams;
@@ -198,6 +199,9 @@ int upstreams_of_socket(struct probe_set *set, unsigned int gateway, int fd);
 /* ---- pins.c ---- */
 
 /* -EOPNOTSUPP with the reason in e: no bpffs there. */
+/* Descriptors of all maps: own ones instead of the object's; closed. */
+int pins_dup_maps(struct probe_set *set);
+void pins_close_maps(struct probe_set *set);
 int pins_prepare(const char *pin_dir, struct err *e);
 int pins_adopt(struct probe_set *set, uint64_t maps_id);
 int pins_write(struct probe_set *set, struct err *e);
