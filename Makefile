@@ -32,6 +32,9 @@ PKG_LIBS = $(shell pkg-config --libs $(PKGS))
 CFLAGS := -O2 -g
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTIDEGATE_VERSION='"$(VERSION)"' -Iagent -Iproto -Ibpf \
 	-I$(B)/gen $(PKG_CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS) -fPIE -MMD -MP $(CFLAGS)
+# Loaded when it is needed (agent/probe/disassembler.h): under the name that is installed with the header.
+CAPSTONE = $(shell readelf -d "$$(pkg-config --variable=libdir capstone)/libcapstone.so" | \
+	sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,--as-needed $(SANFLAGS) $(LDFLAGS)
 
 # ---- sources: a folder a stage -------------------------------------------------------------
@@ -70,6 +73,8 @@ $(B)/.deps-%: packaging/deps packaging/install-deps
 	@mkdir -p $(@D)
 	$(Q)packaging/install-deps $(if $(filter all,$*),,build run $*)
 	@touch $@
+
+$(B)/obj/agent/probe/disassembler.o: CFLAGS += -DCAPSTONE_SONAME='"$(CAPSTONE)"'
 
 $(B)/tidegate: $(B)/obj/agent/main.o $(LIB)
 	$(call say,LINK,$@)

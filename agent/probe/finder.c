@@ -10,6 +10,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "probe/debugfile.h"
+#include "probe/disassembler.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -159,6 +160,11 @@ __attribute__((noreturn)) static void child_main(int fd, int debug_fd, int out)
 	setrlimit(RLIMIT_CORE, &zero);
 	setrlimit(RLIMIT_FSIZE, &zero);
 	setrlimit(RLIMIT_NPROC, &zero);
+	/* Before memory is limited, and files cannot be opened any more. */
+	if (r == 0 && !disassembler_load()) {
+		err_set(&e, -ELIBACC, "%s", disassembler_why());
+		r = -ELIBACC;
+	}
 	limit_memory();
 	if (r == 0)
 		r = give_up_privileges();

@@ -2,9 +2,9 @@
 /* Offsets out of lua_gc's code. Owns nothing; capstone decodes. Process: the finder's child. */
 #include "probe/luastate.h"
 
+#include "probe/disassembler.h"
 #include "probe/flow.h"
 
-#include <capstone/capstone.h>
 #include <errno.h>
 #include <string.h>
 
@@ -12,6 +12,7 @@
 #define TARGETS_MAX 32u
 
 struct reader {
+	const struct disassembler *calls;
 	csh handle;
 	cs_insn *insn;
 	const uint8_t *at;
@@ -22,26 +23,29 @@ struct reader {
 static void reader_close(struct reader *r)
 {
 	if (r->insn)
-		cs_free(r->insn, 1);
-	cs_close(&r->handle);
+		r->calls->free(r->insn, 1);
+	r->calls->close(&r->handle);
 }
 
 static int reader_open(struct reader *r, const struct elffile *f, uint64_t start, uint64_t end)
 {
 	static uint8_t code[FLOW_CODE_MAX];
+	const struct disassembler *calls = disassembler_load();
 	size_t size = sizeof(code);
 	int ret;
 
+	if (!calls)
+		return -ELIBACC;
 	if (end > start && end - start < size)
 		size = end - start;
 	ret = elffile_read_code(f, start, code, size, &size);
 	if (ret < 0)
 		return ret;
-	*r = (struct reader){.at = code, .left = size, .address = start};
-	if (cs_open(CS_ARCH_X86, CS_MODE_64, &r->handle) != CS_ERR_OK)
+	*r = (struct reader){.calls = calls, .at = code, .left = size, .address = start};
+	if (calls->open(CS_ARCH_X86, CS_MODE_64, &r->handle) != CS_ERR_OK)
 		return -ENOMEM;
-	cs_option(r->handle, CS_OPT_DETAIL, CS_OPT_ON);
-	r->insn = cs_malloc(r->handle);
+	calls->option(r->handle, CS_OPT_DETAIL, CS_OPT_ON);
+	r->insn = calls->malloc(r->handle);
 	if (!r->insn) {
 		reader_close(r);
 		return -ENOMEM;
@@ -51,7 +55,7 @@ static int reader_open(struct reader *r, const struct elffile *f, uint64_t start
 
 static bool reader_next(struct reader *r)
 {
-	return cs_disasm_iter(r->handle, &r->at, &r->left, &r->address, r->insn);
+	return r->calls->next(r->handle, &r->at, &r->left, &r->address, r->insn);
 }
 
 /* A field of a struct: 0 … 4095 bytes behind a register that is no stack pointer. */
