@@ -196,6 +196,9 @@ int probe_open(const struct probe_options *options, uint64_t adopt_maps_id, stru
 			return -ENOMEM;
 		say_budget(set);
 	}
+	set->reconcile = reconcile_new();
+	if (!set->reconcile)
+		return -ENOMEM;
 	set->is_query_wanted = options->is_slow_query_wanted;
 	r = records_open(set);
 	if (r)

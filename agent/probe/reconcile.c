@@ -18,12 +18,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WALK_BATCH  64 /* larger than any bucket of the table grows */
-#define WALK_MOST   256
+#define WALK_BATCH  64  /* larger than any bucket of the table grows */
+#define WALK_FOUND  256 /* looked at after a look that found some: they come by the process */
 #define INTERVAL_NS (500 * NS_PER_MS) /* ticks are shorter during a drain */
 
 struct reconcile {
 	bool is_within; /* cursor means something */
+	bool has_found; /* at the last look */
 	uint32_t cursor;
 	uint64_t looked_ns;
 	uint64_t keys[WALK_BATCH];
@@ -146,9 +147,9 @@ static unsigned int claim_each(struct probe_set *set, const uint64_t *keys, unsi
  * begin anew for ever. */
 static unsigned int walk(struct probe_set *set, struct reconcile *r)
 {
-	unsigned int seen = 0, suspects = 0;
+	unsigned int seen = 0, suspects = 0, most = r->has_found ? WALK_FOUND : WALK_BATCH;
 
-	while (seen < WALK_MOST) {
+	while (seen < most) {
 		uint32_t next = 0, count = WALK_BATCH;
 		int error =
 			bpf_map_lookup_batch(set->connections_fd, r->is_within ? &r->cursor : NULL,
@@ -172,16 +173,20 @@ void reconcile_tick(struct probe_set *set, uint64_t now_ns)
 {
 	struct reconcile *r = set->reconcile;
 
-	if (!r)
-		r = set->reconcile = calloc(1, sizeof(*r));
-	if (!r || (r->looked_ns && now_ns - r->looked_ns < INTERVAL_NS))
+	if (r->looked_ns && now_ns - r->looked_ns < INTERVAL_NS)
 		return;
 	r->looked_ns = now_ns;
 	claims_settle(set, now_ns);
 	/* A program that began before the claim could be seen ends within this call, where the kernel
 	 * has it; else before the next look. */
-	if (walk(set, r))
+	r->has_found = walk(set, r) > 0;
+	if (r->has_found)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+struct reconcile *reconcile_new(void)
+{
+	return calloc(1, sizeof(struct reconcile));
 }
 
 struct reconcile *reconcile_free(struct reconcile *r)

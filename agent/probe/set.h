@@ -183,6 +183,7 @@ void retire_all_connections(struct probe_set *set, uint64_t now_ns);
 
 /* Looks at some connections; ends those that were found without a socket at an earlier look. */
 void reconcile_tick(struct probe_set *set, uint64_t now_ns);
+struct reconcile *reconcile_new(void);
 struct reconcile *reconcile_free(struct reconcile *r);
 
 /* ---- records.c ---- */

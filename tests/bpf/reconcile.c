@@ -29,8 +29,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MOST       16
-#define LISTENER   3 /* the gateway's, also after an exec */
+#define MOST       256
+#define MANY       197 /* more than are looked at at once */
+#define LISTENER   3   /* the gateway's, also after an exec */
 #define PIN_DIR    "/sys/fs/bpf/tidegate-test-reconcile/host"
 #define GET        "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 #define HTTP2_HELD "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -323,6 +324,31 @@ static void test_ends(struct probe_set *set, int listener)
 	is("closes in the end", cells.closes, 7);
 }
 
+/* Every other one ends; the walk comes by all of them. */
+static void test_many(struct probe_set *set, int listener)
+{
+	struct child c = start(listener);
+	uint64_t accepts, before = unseen(set);
+	int fds[MANY];
+
+	told(&c, 'f', 0);
+	look(set);
+	accepts = cells.accepts;
+	probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
+	for (int i = 0; i < MANY; i++)
+		fds[i] = client(&c, i, NULL, 0);
+	for (int i = 0; i < MANY; i += 2)
+		told(&c, 'd', i);
+	settle(set, "dup2 over many", before + MANY / 2 + 1);
+	is("accepted", cells.accepts - accepts, MANY);
+	told(&c, 'c', 0);
+	settle(set, "close_range", before + MANY);
+	is("none is left", now.connections_open, 0);
+	for (int i = 0; i < MANY; i++)
+		close(fds[i]);
+	stop(&c);
+}
+
 static struct probe_set *reopen(const struct probe_options *options, uint64_t id)
 {
 	struct probe_set *set = NULL;
@@ -450,8 +476,10 @@ static bool test_tier(int listener, bool is_first)
 		return false;
 	}
 	test_ends(set, listener);
-	probe_close(set);
 	/* The keeper's side is the same on each rung. */
+	if (is_first)
+		test_many(set, listener);
+	probe_close(set);
 	if (is_first)
 		test_deaths(&options, listener);
 	return true;
