@@ -15,7 +15,6 @@ resty_nginx 2 '
   }
   init_worker_by_lua_block {
     tg.start()
-    require("ngx.process")
   }
   log_by_lua_block { tg.log() }' '
     set $tidegate_route "";
