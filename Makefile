@@ -168,7 +168,8 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lcmocka \
 		-lm
 # Those that write as gateways do.
-USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gather_hostile.t $(B)/tests/unit/gateway_library.t
+USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gather_hostile.t \
+	$(B)/tests/unit/gateway_library.t $(B)/tests/bench/gather.b
 $(USES_GATE): $(GATE)
 $(USES_GATE): ALL_CFLAGS += -Ilua/library
 $(USES_GATE): TEST_LIBS := $(GATE) -Wl,-rpath,$(abspath $(B))
@@ -210,7 +211,8 @@ BENCH ?= $(sort $(wildcard tests/bench/*.b)) $(BENCH_BINS)
 $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 	$(call say,BENCH,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) \
+		-lm
 
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm

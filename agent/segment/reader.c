@@ -35,6 +35,8 @@ struct copy {
 	struct buffer gateways, directory, heap, cells;
 	/* Of the directory's moment: refreshing gateways alone leaves them as they are. */
 	uint32_t series;
+	uint64_t epoch;
+	unsigned int generation; /* of the file, 0: nothing was copied yet */
 	struct segment_view view;
 };
 
@@ -131,6 +133,13 @@ static int header_read(struct segment_reader *r, struct segment_header *h, struc
 	return k < 0 ? err_set(e, k, "segment %s", r->path) : 0;
 }
 
+/* Names of series are a third of a large segment, and as they were while the structure is. */
+static bool has_heap(const struct segment_reader *r, const struct segment_header *h)
+{
+	return r->now.generation == r->generation && r->now.epoch == h->epoch &&
+	       r->now.view.heap_used == h->heap_used;
+}
+
 static int body_read(struct segment_reader *r, struct copy *c, bool is_whole)
 {
 	const struct segment_header *h = &c->h;
@@ -141,7 +150,7 @@ static int body_read(struct segment_reader *r, struct copy *c, bool is_whole)
 		return k;
 	k = buffer_read(&c->directory, r->fd, h->directory_count * sizeof(struct segment_entry),
 			h->directory_offset);
-	if (k == 0)
+	if (k == 0 && !has_heap(r, h))
 		k = buffer_read(&c->heap, r->fd, h->heap_used, h->heap_offset);
 	if (k == 0)
 		k = buffer_read(&c->cells, r->fd, h->cells_used * sizeof(uint64_t),
@@ -205,7 +214,15 @@ int segment_reader_refresh(struct segment_reader *r, struct err *e)
 
 	if (k < 0)
 		return k;
+	if (has_heap(r, &c->h)) {
+		const struct buffer heap = r->now.heap;
+
+		r->now.heap = c->heap;
+		c->heap = heap;
+	}
 	c->series = c->h.directory_count;
+	c->epoch = c->h.epoch;
+	c->generation = r->generation;
 	c->view = (struct segment_view){
 		.kind = c->h.kind,
 		.heap = c->heap.data,

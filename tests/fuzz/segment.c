@@ -73,14 +73,14 @@ static void read_all(struct segment_reader *r)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t image[IMAGE_BYTES];
-	static struct segment_reader *r;
+	struct segment_reader *r;
 	static int fd = -1;
 	size_t bytes;
 
 	if (fd < 0) {
 		snprintf(path, sizeof(path), "/dev/shm/tidegate-fuzz-%d", (int)getpid());
 		fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-		if (fd < 0 || segment_reader_open(path, &r, NULL) < 0)
+		if (fd < 0)
 			abort();
 		atexit(remove_file);
 	}
@@ -88,7 +88,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bytes = image_build(image, data, size);
 	if (ftruncate(fd, (off_t)bytes) < 0 || pwrite(fd, image, bytes, 0) != (ssize_t)bytes)
 		abort();
+	/* A reader keeps what cannot have changed: one for each input. */
+	if (segment_reader_open(path, &r, NULL) < 0)
+		abort();
 	if (segment_reader_refresh_gateways(r, NULL) == 0 || segment_reader_refresh(r, NULL) == 0)
 		read_all(r);
+	segment_reader_close(r);
 	return 0;
 }
