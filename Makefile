@@ -169,7 +169,7 @@ $(B)/tests/unit/%.t: tests/unit/%.c $(LIB)
 		-lm
 # Those that write as gateways do.
 USES_GATE := $(B)/tests/unit/gather.t $(B)/tests/unit/gather_hostile.t \
-	$(B)/tests/unit/gateway_library.t $(B)/tests/bench/gather.b
+	$(B)/tests/unit/gateway_library.t $(B)/tests/bench/gather.b $(B)/tests/chaos/kills.t
 $(USES_GATE): $(GATE)
 $(USES_GATE): ALL_CFLAGS += -Ilua/library
 $(USES_GATE): TEST_LIBS := $(GATE) -Wl,-rpath,$(abspath $(B))
@@ -214,13 +214,24 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) \
 		-lm
 
+# Processes that are killed at random: CHAOS_KILLS of them in make chaos, 100 in make check.
+CHAOS_KILLS ?= 1000
+CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,$(sort $(wildcard tests/chaos/*.c)))
+$(B)/tests/chaos/%.t: tests/chaos/%.c $(LIB)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lm
+.PHONY: chaos
+chaos: all $(CHAOS_BINS)
+	$(Q)set -e; for t in $(CHAOS_BINS); do CHAOS_KILLS=$(CHAOS_KILLS) $$t; done
+
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
-check-all: all $(UNIT_BINS) $(BPF_BINS) $(B)/tests/bpf/examine
-	$(Q)VM_SUITE=counts tests/run $(LINT_TESTS) $(UNIT_BINS) $(LUA_TESTS) $(BPF_TESTS) $(FLOW_TESTS) \
-		$(VM_TESTS)
+check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(BPF_BINS) $(B)/tests/bpf/examine
+	$(Q)VM_SUITE=counts tests/run $(LINT_TESTS) $(UNIT_BINS) $(CHAOS_BINS) $(LUA_TESTS) $(BPF_TESTS) \
+		$(FLOW_TESTS) $(VM_TESTS)
 check-unit: $(UNIT_BINS)
 	$(Q)tests/run $(UNIT_BINS)
 check-lua: all
@@ -316,6 +327,7 @@ help:
 #: make check           installs what is missing, builds, runs all tests and counts them
 #: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
 #: make bench           measures the budgets, writes build/bench.json
+#: make chaos           kills CHAOS_KILLS (1000) processes that share memory, and adds up
 #: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
 #: make lint            all linters; make analyze: gcc -fanalyzer (slow)
 #: make format          clang-format on all C files
