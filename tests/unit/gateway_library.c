@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -288,8 +289,23 @@ static void test_options_of_other_versions(void **state)
 	assert_non_null(strstr(tidegate_error(), "0x80"));
 }
 
+/* The life in the name of the only file. */
+static uint64_t only_life(void)
+{
+	unsigned long long life = 0;
+	char command[160];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "ls %s | sed 's/.*-//'", app_dir);
+	f = popen(command, "r");
+	assert_int_equal(fscanf(f, "%llx", &life), 1);
+	pclose(f);
+	return life;
+}
+
 static void test_directory_comes_later(void **state)
 {
+	uint64_t life;
 	struct tidegate_metric *m;
 	struct tidegate *t;
 	uint64_t *cell;
@@ -306,6 +322,7 @@ static void test_directory_comes_later(void **state)
 	assert_int_equal(tidegate_heartbeat(t), 0);
 	assert_int_equal(*cell, 5);
 	assert_int_equal(segments(), 1);
+	life = only_life();
 	tidegate_inc(cell);
 	/* And goes again, with all that it held. */
 	teardown(NULL);
@@ -314,7 +331,63 @@ static void test_directory_comes_later(void **state)
 	assert_int_equal(tidegate_heartbeat(t), 0);
 	assert_int_equal(*cell, 6);
 	assert_int_equal(segments(), 1);
+	assert_true(only_life() == life);
 	tidegate_close(t);
+}
+
+#define THREADS 4
+#define TURNS   20011
+
+struct thread {
+	pthread_t id;
+	unsigned int number;
+	uint64_t count;
+};
+
+/* What a thread of a gateway does, all at once with others that do the same. */
+static void *count_in_a_thread(void *data)
+{
+	static const char *const label[1] = {"route"};
+	struct thread *self = data;
+	char value[16];
+	const char *values[1] = {value};
+	struct tidegate *t = open_one();
+	struct tidegate_metric *m;
+	uint64_t *cell;
+	bool is_fine;
+
+	snprintf(value, sizeof(value), "%u", self->number);
+	is_fine = tidegate_counter(t, "a_total", "", label, 1, &m) == 0 &&
+		  tidegate_with(m, values, &cell) == 0;
+	for (unsigned int i = 0; is_fine && i < TURNS + self->number; i++) {
+		tidegate_inc(cell);
+		if (i % 5000 == 0)
+			is_fine = tidegate_heartbeat(t) == 0 && !tidegate_draining(t);
+	}
+	/* Its reason is its own. */
+	is_fine = is_fine && tidegate_counter(t, value, "", NULL, 0, &m) == -EINVAL &&
+		  strstr(tidegate_error(), value);
+	self->count = is_fine ? *cell : 0;
+	tidegate_close(t);
+	return NULL;
+}
+
+static void test_threads_have_a_handle_each(void **state)
+{
+	struct thread threads[THREADS];
+
+	(void)state;
+	for (unsigned int i = 0; i < THREADS; i++) {
+		threads[i] = (struct thread){.number = i};
+		assert_int_equal(
+			pthread_create(&threads[i].id, NULL, count_in_a_thread, &threads[i]), 0);
+	}
+	for (unsigned int i = 0; i < THREADS; i++) {
+		pthread_join(threads[i].id, NULL);
+		assert_int_equal(threads[i].count, TURNS + i);
+	}
+	assert_int_equal(segments(), THREADS);
+	assert_true(files_say_their_names());
 }
 
 static void test_no_room_counts_somewhere(void **state)
@@ -388,6 +461,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_child_makes_its_file_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_options_of_other_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_comes_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads_have_a_handle_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_room_counts_somewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_draining_is_read, setup, teardown),
 	};
