@@ -297,25 +297,66 @@ fuzz: $(FUZZ_BINS)
 -include $(FUZZ_OBJS:.o=.d)
 
 # ---- install ----------------------------------------------------------------------------------
-MAN_PAGES := $(B)/man/tidegate.8
-$(B)/man/%: packaging/man/%.in $(B)/tidegate
+MAN_PAGES := $(addprefix $(B)/man/,tidegate.8 libtidegate.3 tidegate-segment.5)
+$(B)/man/tidegate.8: $(B)/man/%: packaging/man/%.in $(B)/tidegate
 	$(call say,MAN,$@)
 	@mkdir -p $(@D)
 	$(Q)$(B)/tidegate config --man >$@.options
 	$(Q)sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd;}' $< >$@
 	@rm -f $@.options
 
-.PHONY: install
-install: all $(MAN_PAGES)
+$(B)/man/libtidegate.3: packaging/man/libtidegate.3.in packaging/examples/c/orders.c
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)sed -e 1d -e 's/\\/\\e/g' packaging/examples/c/orders.c >$@.example
+	$(Q)sed -e 's/@VERSION@/$(VERSION)/' -e '/@EXAMPLE@/{r $@.example' -e 'd;}' $< >$@
+	@rm -f $@.example
+
+# Its tables come from the header; the compiler says whether each place in them is right.
+FIELDS := packaging/man/segment-fields.awk
+SEGMENT_STRUCTS := segment_header segment_gateway segment_entry
+segment_value = $(shell sed -n 's/^\#define SEGMENT_$(1) *\([0-9a-fx]*\).*/\1/p' proto/segment.h)
+$(B)/man/tidegate-segment.5: packaging/man/tidegate-segment.5.in proto/segment.h $(FIELDS)
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)awk -v as=assert -f $(FIELDS) proto/segment.h >$@.c
+	$(Q)$(CC) -std=gnu17 -Iproto -fsyntax-only $@.c
+	$(Q)for s in $(SEGMENT_STRUCTS); do \
+		awk -v as=man -v only=$$s -f $(FIELDS) proto/segment.h >$@.$$s || exit 1; done
+	$(Q)sed -e 's/@VERSION@/$(VERSION)/' $(foreach v,VERSION MAGIC ENDIAN,\
+		-e 's/@SEGMENT_$(v)@/$(call segment_value,$(v))/') \
+		$(foreach s,$(SEGMENT_STRUCTS),-e '/^@$(s)@/{r $@.$(s)' -e 'd;}') $< >$@
+	@rm -f $@.*
+
+# Where libraries go: LIBDIR is lib/x86_64-linux-gnu on Debian, lib64 on Fedora.
+LIBDIR ?= $(PREFIX)/lib
+.PHONY: install install-library
+install: all $(MAN_PAGES) install-library
 	install -D -m 755 $(B)/tidegate $(DESTDIR)$(PREFIX)/bin/tidegate
 	install -d $(DESTDIR)/etc/tidegate/hooks.d
-	for f in $$(find lua -name '*.lua' 2>/dev/null); do \
+	for f in $$(find lua -name '*.lua' ! -path 'lua/resty/*'); do \
 		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/tidegate/$$f || exit 1; done
 	for f in $$(find packaging/systemd -type f ! -name '*.md' 2>/dev/null); do \
 		install -D -m 644 $$f $(DESTDIR)/usr/lib/systemd/system/$${f##*/} || exit 1; done
 	install -D -m 644 $(B)/man/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
 	install -D -m 644 packaging/completions/tidegate.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tidegate
+
+# What gateways load: no agent is needed beside it.
+install-library: $(GATE) $(PUC) $(MAN_PAGES)
+	install -D -m 644 $(GATE) $(DESTDIR)$(LIBDIR)/libtidegate.so.1
+	ln -sf libtidegate.so.1 $(DESTDIR)$(LIBDIR)/libtidegate.so
+	install -D -m 644 lua/library/tidegate.h $(DESTDIR)$(PREFIX)/include/tidegate.h
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		lua/library/tidegate.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/tidegate.pc
+	for f in $$(cd lua && find resty -name '*.lua'); do \
+		install -D -m 644 lua/$$f $(DESTDIR)$(PREFIX)/share/lua/5.1/$$f || exit 1; done
+	for v in $(LUA_VERSIONS); do \
+		install -D -m 644 $(B)/puc/$$v/tidegate.so $(DESTDIR)$(LIBDIR)/lua/$$v/tidegate.so || exit 1; done
+	install -D -m 644 $(B)/man/libtidegate.3 $(DESTDIR)$(PREFIX)/share/man/man3/libtidegate.3
+	install -D -m 644 $(B)/man/tidegate-segment.5 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/tidegate-segment.5
 
 .PHONY: help
 help:
@@ -331,7 +372,7 @@ help:
 #: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
 #: make lint            all linters; make analyze: gcc -fanalyzer (slow)
 #: make format          clang-format on all C files
-#: make install         into DESTDIR, PREFIX (/usr)
+#: make install         into DESTDIR, PREFIX (/usr), LIBDIR; install-library: only what gateways load
 #: make clean           removes build/
 #: V=1 shows commands; CC=clang-14; SANITIZE=address,undefined or thread builds beside the rest
 

@@ -49,33 +49,33 @@
 enum segment_kind { SEGMENT_HOST = 1, SEGMENT_APP = 2, SEGMENT_PROCESS = 3 };
 
 struct segment_header {
-	uint64_t magic;
-	uint32_t version;
-	uint32_t header_bytes;
-	uint32_t endian;
-	uint32_t kind;
-	uint64_t total_bytes;
-	uint8_t boot_id[16];
-	uint32_t writer_pid;
+	uint64_t magic;         /* SEGMENT_MAGIC: the text TIDESEG1 */
+	uint32_t version;       /* SEGMENT_VERSION; readers refuse any other */
+	uint32_t header_bytes;  /* SEGMENT_HEADER_BYTES */
+	uint32_t endian;        /* SEGMENT_ENDIAN, as the writer stores it */
+	uint32_t kind;          /* enum segment_kind */
+	uint64_t total_bytes;   /* up to the end of the cells; the file may be longer */
+	uint8_t boot_id[16];    /* of this boot: /proc/sys/kernel/random/boot_id without dashes */
+	uint32_t writer_pid;    /* in the writer's own pid namespace */
 	uint32_t writer_parent; /* SEGMENT_PROCESS: its parent (the gateway's master), 0: unknown */
 	uint64_t writer_start;  /* clock ticks since boot, /proc/PID/stat field 22 */
-	uint64_t epoch;
-	uint64_t tick_seq;
-	uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the writer's last sign of life */
-	uint64_t tick_mono_ns; /* the values are as of this moment */
-	uint64_t tick_real_ns; /* same, CLOCK_REALTIME */
-	uint64_t tick_interval_ns;
-	uint64_t ticks;   /* number of ticks written */
-	uint64_t maps_id; /* the BPF maps that the values above `base` come from */
-	uint64_t refused; /* series that found no room */
-	uint64_t gateways_offset;
-	uint32_t gateways_capacity, gateways_count;
-	uint64_t directory_offset;
-	uint32_t directory_capacity, directory_count;
-	uint64_t heap_offset, heap_capacity, heap_used;
-	uint64_t cells_offset;
-	uint64_t cells_capacity, cells_used; /* in 64-bit words */
-	uint32_t hist_cells;                 /* HIST_CELLS of the writer */
+	uint64_t epoch;         /* odd while the structure changes */
+	uint64_t tick_seq;      /* odd while values are written */
+	uint64_t heartbeat_ns;  /* CLOCK_MONOTONIC of the writer's last sign of life */
+	uint64_t tick_mono_ns;  /* the values are as of this moment */
+	uint64_t tick_real_ns;  /* same, CLOCK_REALTIME */
+	uint64_t tick_interval_ns; /* between this tick and the one before */
+	uint64_t ticks;            /* number of ticks written */
+	uint64_t maps_id;          /* the BPF maps that the values above `base` come from */
+	uint64_t refused;          /* series that found no room */
+	uint64_t gateways_offset;  /* of struct segment_gateway[] */
+	uint32_t gateways_capacity, gateways_count;   /* records that fit, records that are there */
+	uint64_t directory_offset;                    /* of struct segment_entry[] */
+	uint32_t directory_capacity, directory_count; /* entries, as above */
+	uint64_t heap_offset, heap_capacity, heap_used; /* strings; in bytes */
+	uint64_t cells_offset;                          /* of uint64_t[] */
+	uint64_t cells_capacity, cells_used;            /* in 64-bit words */
+	uint32_t hist_cells;                            /* HIST_CELLS of the writer */
 	uint32_t reserved1;
 	uint64_t life; /* random, given when the file is made: its counters began at 0 then */
 	/* of histograms, in nanoseconds: hist_cells - 1 of them, ascending; a value is counted in the
@@ -110,14 +110,14 @@ struct segment_gateway {
 	char instance[SEGMENT_NAME_BYTES]; /* label `instance`: <agent id>/<n> */
 	char runtime[16];                  /* luajit, lua5.3, go, … or "" */
 	char driver[16];                   /* nginx, haproxy, caddy, … : how it is told to stop */
-	uint32_t state;
-	uint32_t master_pid;
-	uint64_t master_start; /* /proc/PID/stat field 22 */
+	uint32_t state;                    /* enum segment_gateway_state */
+	uint32_t master_pid;               /* as the agent sees it */
+	uint64_t master_start;             /* /proc/PID/stat field 22 */
 	uint32_t draining; /* 1 while a lease holds it; set by the keeper on the steward's word */
-	uint32_t workers;
-	uint32_t requests_known; /* 0: requests are unavailable for this gateway */
-	uint32_t worker_uid;     /* user of its workers; SEGMENT_NO_UID: unknown */
-	uint64_t accepts;
+	uint32_t workers;  /* processes of it that are watched */
+	uint32_t requests_known;     /* 0: requests are unavailable for this gateway */
+	uint32_t worker_uid;         /* user of its workers; SEGMENT_NO_UID: unknown */
+	uint64_t accepts;            /* connections */
 	uint64_t requests_started;   /* health checks included */
 	uint64_t requests_completed; /* health checks included */
 	uint64_t requests_health;    /* started ones that matched a health check */
@@ -150,8 +150,8 @@ enum segment_entry_state { SEGMENT_ENTRY_FREE, SEGMENT_ENTRY_PRESENT, SEGMENT_EN
  * value = base + what the maps of `maps_id` hold); in SEGMENT_PROCESS value only. Gauges have one
  * cell: the bits of a double. */
 struct segment_entry {
-	uint32_t state;
-	uint8_t kind, merge, scope, flags;
+	uint32_t state;                    /* enum segment_entry_state */
+	uint8_t kind, merge, scope, flags; /* enum metric_kind, _merge, _scope of proto/metrics.h */
 	/* Offsets within the heap. name, unit and help: bytes without their final NUL, which is
 	 * there; labels: bytes of all pairs, each string's NUL included (0: no labels). */
 	uint32_t name_offset, name_bytes;
