@@ -94,6 +94,7 @@ static inline void tidegate_inc(uint64_t *counter)
 	tidegate_add(counter, 1);
 }
 
+/* NAN: this process has no value. */
 static inline void tidegate_set(uint64_t *gauge, double value)
 {
 	uint64_t bits;

@@ -10,6 +10,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <math.h>
 #include <stdlib.h>
 
 #if LUA_VERSION_NUM != 503 && LUA_VERSION_NUM != 504
@@ -181,8 +182,16 @@ static int gauge_set(lua_State *L)
 static int gauge_add(lua_State *L)
 {
 	uint64_t *cell = cell_of(L, "gauge:add(n)");
+	double value = gauge_value(cell);
 
-	tidegate_set(cell, gauge_value(cell) + luaL_checknumber(L, 2));
+	tidegate_set(cell, (isnan(value) ? 0 : value) + luaL_checknumber(L, 2));
+	return 0;
+}
+
+/* This process has no value until the next set() or add(). */
+static int gauge_clear(lua_State *L)
+{
+	tidegate_set(cell_of(L, "gauge:clear()"), (double)NAN);
 	return 0;
 }
 
@@ -358,8 +367,11 @@ static int tg_start(lua_State *L)
 
 static const luaL_Reg counter_methods[] = {
 	{"inc", counter_inc}, {"add", counter_add}, {"get", counter_get}, {NULL, NULL}};
-static const luaL_Reg gauge_methods[] = {
-	{"set", gauge_set}, {"add", gauge_add}, {"get", gauge_get}, {NULL, NULL}};
+static const luaL_Reg gauge_methods[] = {{"set", gauge_set},
+					 {"add", gauge_add},
+					 {"get", gauge_get},
+					 {"clear", gauge_clear},
+					 {NULL, NULL}};
 static const luaL_Reg histogram_methods[] = {{"observe", histogram_observe}, {NULL, NULL}};
 
 /* Pushes the metatable of a kind of series. */

@@ -94,6 +94,9 @@ refuses("declared before", "another kind of the same name", tg.gauge, "orders_to
 local depth = tg.gauge("depth", nil, "", "max"):with()
 depth:set(2.5)
 depth:add(-4)
+depth:clear()
+check(depth:get() ~= depth:get(), "a gauge that was cleared has no value")
+depth:add(-1.5)
 equal(depth:get(), -1.5, "a gauge is what it was set to, and added to")
 local wait = tg.histogram("wait_seconds", { "route" }):with "/pay"
 wait:observe(0.005)
