@@ -3,20 +3,23 @@
 # CPU time of a saturated gateway per request, with all always-on probes against without, one after
 # the other in pairs; medians of the pairs' ratios. nginx with three handlers, for each tier that
 # loads here: "hello" (the least that Lua can do), and two that are calibrated in this run to take 12
-# and 100 us of CPU a request without probes, which have budgets. HAProxy and caddy with their hello,
-# by the best tier. PAIRS: how many; TIERS: which.
+# and 100 us of CPU a request without probes, which have budgets; and "tls", the hello inside TLS, keep-alive,
+# where plain bytes come from the library's calls. HAProxy and caddy with their hello, by the best tier.
+# PAIRS: how many; TIERS: which.
 source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/../flow/tls.sh"
 
 world_begin bench-cost
 pairs=${PAIRS:-10}
 drain_options='  on_sigterm: never'
 budget_12us=1.10 budget_100us=1.02
 
-per_request() { # per_request PATH: ns of CPU a request
+per_request() { # per_request URL: ns of CPU a request
 	local before after requests
 	before=$(cpu_ns "$worker")
-	requests=$(wrk -t1 -c16 -d2s "$gateway$1" | awk '/requests in/{print $1}')
+	requests=$(wrk -t1 -c16 -d2s "$1" | awk '/requests in/{print $1}')
 	after=$(cpu_ns "$worker")
+	echo "$requests" >"$world/requests"
 	echo $(((after - before) / requests))
 }
 with_agent() { # with_agent TIER
@@ -28,10 +31,10 @@ with_agent() { # with_agent TIER
 	before=$(examined)
 	start_agent
 	# host.seg still shows what the agent before this one saw: the worker is watched once its
-	# garbage collector was looked for.
+	# libraries were looked for.
 	wait_for 5 watching "$before"
 }
-examined() { grep -c 'garbage collector found' "$world/agent.log" 2>/dev/null; }
+examined() { grep -c "$last_found" "$world/agent.log" 2>/dev/null; }
 watching() { [ "$(examined)" -gt "${1:-0}" ]; }
 without_agent() {
 	stop_agent
@@ -47,12 +50,12 @@ loads() { # loads TIER
 # through none and the last try. Sets $turns and $took.
 calibrate() { # calibrate NS
 	local least try
-	least=$(per_request '/turns?n=0')
+	least=$(per_request "$gateway/turns?n=0")
 	turns=2000
 	for try in 1 2 3 4 5 6 7 8; do
-		took=$(per_request "/turns?n=$turns")
+		took=$(per_request "$gateway/turns?n=$turns")
 		[ $((took * 20)) -ge $(($1 * 19)) ] && [ $((took * 20)) -le $(($1 * 21)) ] && return 0
-		[ "$took" -gt "$least" ] || least=$(per_request '/turns?n=0')
+		[ "$took" -gt "$least" ] || least=$(per_request "$gateway/turns?n=0")
 		turns=$(awk -v t=$turns -v n="$took" -v a="$least" -v want="$1" \
 			'BEGIN {x = n > a ? t * (want - a) / (n - a) : 2 * t; printf "%d", x < 1 ? 1 : x}')
 	done
@@ -62,7 +65,7 @@ calibrate() { # calibrate NS
 
 measure() { # measure on|off: a line to each handler's file
 	local name
-	for name in "${!paths[@]}"; do per_request "${paths[$name]}" >>"$world/$name.$1"; done
+	for name in "${!urls[@]}"; do per_request "${urls[$name]}" >>"$world/$name.$1"; done
 }
 # Interleaved, each order as often as the other: what drifts falls on both sides.
 measure_pairs() { # measure_pairs TIER
@@ -86,22 +89,40 @@ report() { # report NAME TIER: sets $ratio
 }
 lowest() { tr ' ' '\n' | grep . | sort -g | head -1; }
 
+# What is not seen costs nothing: the row above it means something if these numbers are alike.
+counted() {
+	pause 1.2 # a tick
+	"$tidegate" metrics --config "$world/agent.yaml" 2>/dev/null |
+		awk '/^tidegate_requests_total/{n += $NF} END {printf "%d", n}'
+}
+tls_seen() { # tls_seen TIER
+	local before
+	with_agent "$1"
+	before=$(counted)
+	per_request "$tls/bench" >/dev/null
+	echo "# tls $1: $(($(counted) - before)) requests counted, $(cat "$world/requests") made by wrk"
+	without_agent
+}
+
 # ---- nginx: the budgets ----
-declare -A paths=([hello]=/bench) lowest_of=()
-gateway_match=nginx=nginx
+declare -A urls=() lowest_of=()
+gateway_match=nginx=nginx last_found='TLS library found'
+nginx_with_tls
 start_nginx 1 || exit 1
+urls=([hello]="$gateway/bench" [tls]="$tls/bench")
 worker=$(children_of "$nginx_pid" | awk '{print $1}')
 for us in 12 100; do
 	if calibrate ${us}000; then
-		paths[${us}us]="/turns?n=$turns"
+		urls[${us}us]="$gateway/turns?n=$turns"
 		echo "# handler of $us us: $turns turns took $took ns"
 	fi
 done
 for tier in ${TIERS:-fentry tp_btf raw_tp tracepoint}; do
 	loads "$tier" || { echo "# $tier does not load here"; continue; }
+	tls_seen "$tier"
 	measure_pairs "$tier"
-	for name in hello 12us 100us; do
-		[ -n "${paths[$name]:-}" ] || continue
+	for name in hello tls 12us 100us; do
+		[ -n "${urls[$name]:-}" ] || continue
 		report $name "$tier"
 		lowest_of[$name]="${lowest_of[$name]:-} $ratio"
 	done
@@ -156,8 +177,9 @@ other() { # other NAME COMMAND...
 	local name=$1
 	shift
 	command -v "$name" >/dev/null || { echo "# $name is not installed"; return; }
-	paths=([$name]=/) gateway_match=$name=$name
+	gateway_match=$name=$name last_found='garbage collector found'
 	start_other "$name" "$@" || return
+	urls=([$name]="$gateway/")
 	loads auto
 	measure_pairs auto
 	report "$name" auto
