@@ -34,9 +34,14 @@ static void reader_refresh(struct segment_reader **reader, const char *path)
 	segment_reader_refresh(*reader, NULL); /* on failure the last copy stays, and grows stale */
 }
 
-void courier_refresh(struct courier *c)
+void courier_refresh_host(struct courier *c)
 {
 	reader_refresh(&c->host, c->host_path);
+}
+
+static void refresh(struct courier *c)
+{
+	courier_refresh_host(c);
 	if (c->writer)
 		reader_refresh(&c->app, c->app_path);
 }
@@ -247,7 +252,7 @@ static void tick(struct courier *c)
 
 	courier_app_collect(c, now);
 	courier_series_write(c, now, clock_real_ns());
-	courier_refresh(c);
+	refresh(c);
 	is_over = host_is_another(c);
 	build_frame(c, now);
 	if (is_over) {

@@ -6,30 +6,118 @@
 #include "cmd/courier_state.h"
 #include "outlet/prometheus.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BUS_SERIES_MAX     256 /* in one message: far below its size limit */
 #define BEACON_INTERVAL_NS NS_PER_S
+#define SCRAPE_LINES       2000 /* about 1 ms */
+#define SCRAPE_STEPS       5    /* group, order, print, end: all there is of 2,000 lines */
+#define SCRAPE_RESTARTS    3
 
 /* -------- HTTP -------- */
 
-static void on_metrics(void *data, const struct http_request *q, struct http_response *r)
+/* One rendering; it spans ticks where there are many series, and then shows the later values. */
+struct scrape {
+	struct courier *c;
+	enum prometheus_format format;
+	struct prometheus_job *job;
+	const struct segment_reader *host, *app; /* that it reads, NULL: without */
+	unsigned int host_generation, app_generation, restarts;
+};
+
+static unsigned int generation_of(const struct segment_reader *r)
 {
-	struct courier *c = data;
-	enum prometheus_format format = prometheus_accepted(http_request_header(q, "Accept"));
+	return r ? segment_reader_generation(r) : 0;
+}
+
+static int scrape_begin(struct scrape *s, struct http_response *r)
+{
 	struct prometheus_source sources[2];
+	struct courier *c = s->c;
 	size_t n = 0;
 
-	courier_refresh(c);
-	if (c->host && courier_host_is_fresh(c, clock_mono_ns()))
-		prometheus_from_segment(c->host, &sources[n++]);
-	if (c->app)
-		prometheus_from_segment(c->app, &sources[n++]);
-	if (prometheus_render(sources, n, format, &r->body, NULL) < 0)
+	s->host = courier_host_is_fresh(c, clock_mono_ns()) ? c->host : NULL;
+	s->app = c->app;
+	s->host_generation = generation_of(s->host);
+	s->app_generation = generation_of(s->app);
+	if (s->host)
+		prometheus_from_segment(s->host, &sources[n++]);
+	if (s->app)
+		prometheus_from_segment(s->app, &sources[n++]);
+	strbuf_reset(&r->body);
+	s->job = prometheus_end(s->job);
+	return prometheus_begin(sources, n, s->format, &r->body, &s->job);
+}
+
+/* Indexes mean others once a segment was replaced. */
+static bool scrape_is_stale(const struct scrape *s)
+{
+	return (s->host && s->host != s->c->host) || (s->app && s->app != s->c->app) ||
+	       generation_of(s->host) != s->host_generation ||
+	       generation_of(s->app) != s->app_generation;
+}
+
+static int scrape_step(void *data, struct http_response *r)
+{
+	struct scrape *s = data;
+	int k = 0;
+
+	if (scrape_is_stale(s))
+		k = s->restarts++ < SCRAPE_RESTARTS ? scrape_begin(s, r) : -EAGAIN;
+	if (k == 0) {
+		/* The body moves with the answer. */
+		prometheus_set_output(s->job, &r->body);
+		k = prometheus_step(s->job, SCRAPE_LINES, NULL);
+	}
+	/* One that is too large is refused with its answer's own words. */
+	if (k < 0 && k != -E2BIG) {
+		strbuf_reset(&r->body);
+		strbuf_printf(&r->body, "no metrics: %s\n", err_text(k));
+		r->content_type = "text/plain; charset=utf-8";
+		r->status = 503;
+	}
+	return k > 0;
+}
+
+static void scrape_drop(void *data)
+{
+	struct scrape *s = data;
+
+	prometheus_end(s->job);
+	free(s);
+}
+
+static void on_metrics(void *data, const struct http_request *q, struct http_response *r)
+{
+	struct scrape *s = calloc(1, sizeof(*s));
+
+	if (!s) {
 		r->status = 500;
-	r->content_type = prometheus_content_type(format);
+		return;
+	}
+	s->c = data;
+	s->format = prometheus_accepted(http_request_header(q, "Accept"));
+	r->content_type = prometheus_content_type(s->format);
+	/* app.seg is ours: the copy of our tick is what it holds. */
+	courier_refresh_host(s->c);
+	if (scrape_begin(s, r) < 0) {
+		r->status = 500;
+		scrape_drop(s);
+		return;
+	}
+	/* Few series are answered at once. */
+	for (unsigned int i = 0; i < SCRAPE_STEPS; i++) {
+		if (scrape_step(s, r) == 0) {
+			scrape_drop(s);
+			return;
+		}
+	}
+	r->step = scrape_step;
+	r->drop = scrape_drop;
+	r->job = s;
 }
 
 static void on_healthz(void *data, const struct http_request *q, struct http_response *r)

@@ -91,7 +91,7 @@ void courier_publish(struct courier *c, uint64_t time_ms, uint64_t first_event_i
 
 /* -------- courier.c -------- */
 
-/* Newest copies of both segments, as good as they can be had. */
-void courier_refresh(struct courier *c);
+/* The newest copy of host.seg, as good as it can be had; that of app.seg is of our own tick. */
+void courier_refresh_host(struct courier *c);
 /* Whether the keeper lives; else what host.seg says is old and is not repeated. */
 bool courier_host_is_fresh(const struct courier *c, uint64_t now_ns);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "base/log.h"
+#include "outlet/http_jobs.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -37,6 +38,7 @@ struct http_server {
 	uint32_t magic;
 	struct MHD_Daemon *daemon;
 	struct loop_watch *watch, *timer;
+	struct http_jobs *jobs;
 	const struct http_route *routes;
 	size_t route_count;
 	void *data;
@@ -126,6 +128,25 @@ static void mark_answered(struct MHD_Connection *connection)
 		c->is_answered = true;
 }
 
+/* The response is the job's from here, or says why there is none. */
+static bool defer(struct http_server *s, struct MHD_Connection *connection, struct http_response *r,
+		  void **request_context)
+{
+	void *job = http_jobs_add(s->jobs, connection, r);
+
+	if (job) {
+		*request_context = job;
+		return true;
+	}
+	r->drop(r->job);
+	strbuf_reset(&r->body);
+	strbuf_printf(&r->body, "busy: %d large answers are being made; try again\n",
+		      HTTP_JOBS_MAX);
+	r->status = 503;
+	r->content_type = "text/plain; charset=utf-8";
+	return false;
+}
+
 static enum MHD_Result on_request(void *data, struct MHD_Connection *connection, const char *path,
 				  const char *method, const char *version, const char *upload,
 				  size_t *upload_size, void **request_context)
@@ -133,11 +154,14 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 	struct http_server *s = data;
 	struct http_request q = {.connection = connection};
 	struct http_response r = {.status = 200, .content_type = "text/plain; charset=utf-8"};
+	struct http_response *made = http_jobs_answer(s->jobs, *request_context);
 	bool is_reading = str_equal(method, "GET") || str_equal(method, "HEAD");
 
 	(void)version;
 	(void)upload;
 	CHECK(s->magic == SERVER_MAGIC);
+	if (made)
+		return answer(connection, made);
 	/* The first call comes before the body. An answer now would close the connection: right for
 	 * a method that nobody serves, not for a GET. */
 	if (is_reading && !*request_context) {
@@ -156,6 +180,8 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 		strbuf_puts(&r.body, "only GET and HEAD: everything here is for reading\n");
 	}
 	mark_answered(connection);
+	if (r.step && defer(s, connection, &r, request_context))
+		return MHD_YES;
 	return answer(connection, &r);
 }
 
@@ -211,9 +237,10 @@ static void on_completed(void *data, struct MHD_Connection *connection, void **r
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct http_connection *c = info ? info->socket_context : NULL;
+	struct http_server *s = data;
 
-	(void)data;
 	(void)code;
+	http_jobs_remove(s->jobs, *request_context);
 	*request_context = NULL;
 	if (c) {
 		c->since_ns = clock_mono_ns();
@@ -301,8 +328,8 @@ int http_server_open(struct loop *loop, const char *address, const struct http_r
 		return err_set(e, r, "http");
 	s->port = listen_port(fd);
 	s->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
-		MHD_OPTION_EXTERNAL_LOGGER, on_log, s, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+		on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, s, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned int)HTTP_CONNECTIONS_MAX,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)(HTTP_DEADLINE_MS / 1000),
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEADER_BYTES,
@@ -321,6 +348,8 @@ int http_server_open(struct loop *loop, const char *address, const struct http_r
 	r = loop_add_fd(loop, info->epoll_fd, LOOP_READ, on_readable, s, &s->watch);
 	if (r == 0)
 		r = loop_add_timer(loop, 0, 0, on_timer, s, &s->timer);
+	if (r == 0)
+		r = http_jobs_new(loop, on_timer, s, &s->jobs);
 	if (r < 0)
 		return err_set(e, r, "http %.200s: %s", address, err_text(r));
 	*ret = TAKE_PTR(s);
@@ -334,8 +363,10 @@ struct http_server *http_server_close(struct http_server *s)
 	CHECK(s->magic == SERVER_MAGIC);
 	loop_remove(s->watch);
 	loop_remove(s->timer);
+	http_jobs_stop(s->jobs);
 	if (s->daemon)
 		MHD_stop_daemon(s->daemon);
+	http_jobs_free(s->jobs);
 	s->magic = 0;
 	free(s);
 	return NULL;

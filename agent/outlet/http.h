@@ -13,6 +13,7 @@
 #define HTTP_DEADLINE_MS     10000       /* for a request to arrive and its answer to be read */
 #define HTTP_HEADER_BYTES    (32 << 10)  /* per connection, headers and arguments */
 #define HTTP_BODY_BYTES      (64u << 20) /* limit of an answer */
+#define HTTP_JOBS_MAX        4           /* answers in the making; one more is 503 */
 
 struct http_server;
 struct http_request;
@@ -22,6 +23,12 @@ struct http_response {
 	unsigned int status;
 	const char *content_type; /* borrowed until the handler's caller returns: a literal */
 	struct strbuf body;
+	/* For an answer that would hold up the loop: where a handler sets step, it is called, with
+	 * whatever else the loop does in between, until it returns 0: then the answer goes out.
+	 * drop ends the job, once, also when nobody waits for it any more. */
+	int (*step)(void *job, struct http_response *r);
+	void (*drop)(void *job);
+	void *job;
 };
 
 typedef void (*http_handler_fn)(void *data, const struct http_request *q, struct http_response *r);

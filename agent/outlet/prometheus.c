@@ -24,10 +24,13 @@ struct family {
 	uint64_t hash;
 	enum metric_kind kind;
 	uint32_t series, first;
+	bool is_begun; /* its head is written */
 };
 
-struct render {
-	const struct prometheus_source *sources;
+enum stage { STAGE_GROUP, STAGE_ORDER, STAGE_PRINT, STAGE_END, STAGE_DONE };
+
+struct prometheus_job {
+	struct prometheus_source *sources;
 	size_t source_count;
 	enum prometheus_format format;
 	struct strbuf *out;
@@ -39,10 +42,16 @@ struct render {
 	size_t seen_mask;
 	uint32_t *family_of; /* by series */
 	uint32_t *order;     /* series, family after family */
+	enum stage stage;
+	uint32_t total, at; /* series; the next one, within the family when printing */
+	uint32_t family;    /* that is printed */
+	struct prometheus_result result;
 };
 
-static void render_fini(struct render *r)
+struct prometheus_job *prometheus_end(struct prometheus_job *r)
 {
+	if (!r)
+		return NULL;
 	for (uint32_t i = 0; i < r->family_count; i++)
 		free(r->families[i].name);
 	free(r->families);
@@ -50,6 +59,9 @@ static void render_fini(struct render *r)
 	free(r->seen);
 	free(r->family_of);
 	free(r->order);
+	free(r->sources);
+	free(r);
+	return NULL;
 }
 
 /* ---- what may be printed ---- */
@@ -81,7 +93,7 @@ static uint64_t hash_string(uint64_t x, const char *s, size_t n)
 	return (x ^ 0xff) * 1099511628211ULL;
 }
 
-static size_t family_name_length(const struct render *r, const struct prometheus_series *s)
+static size_t family_name_length(const struct prometheus_job *r, const struct prometheus_series *s)
 {
 	size_t n = strlen(s->name);
 
@@ -91,7 +103,7 @@ static size_t family_name_length(const struct render *r, const struct prometheus
 	return n;
 }
 
-static int families_grow(struct render *r)
+static int families_grow(struct prometheus_job *r)
 {
 	uint32_t places = r->family_places ? r->family_places * 2 : 64;
 	_cleanup_free_ struct family *families = calloc(places, sizeof(*families));
@@ -119,7 +131,7 @@ static int families_grow(struct render *r)
 	return 0;
 }
 
-static int family_find(struct render *r, const struct prometheus_series *s, uint32_t *ret)
+static int family_find(struct prometheus_job *r, const struct prometheus_series *s, uint32_t *ret)
 {
 	size_t n = family_name_length(r, s);
 	uint64_t hash = hash_string(14695981039346656037ULL, s->name, n);
@@ -146,7 +158,7 @@ static int family_find(struct render *r, const struct prometheus_series *s, uint
 }
 
 /* Whether these labels are in the family already; two equal lines would fail a scrape. */
-static bool series_is_repeated(struct render *r, uint64_t family_hash,
+static bool series_is_repeated(struct prometheus_job *r, uint64_t family_hash,
 			       const struct prometheus_series *s)
 {
 	uint64_t hash = family_hash;
@@ -164,7 +176,7 @@ static bool series_is_repeated(struct render *r, uint64_t family_hash,
 	return false;
 }
 
-static int series_file(struct render *r, uint32_t index, const struct prometheus_series *s,
+static int series_file(struct prometheus_job *r, uint32_t index, const struct prometheus_series *s,
 		       struct prometheus_result *result)
 {
 	uint32_t family;
@@ -186,7 +198,7 @@ static int series_file(struct render *r, uint32_t index, const struct prometheus
 	return 0;
 }
 
-static bool series_get(const struct render *r, size_t index, struct prometheus_series *ret)
+static bool series_get(const struct prometheus_job *r, size_t index, struct prometheus_series *ret)
 {
 	for (size_t i = 0; i < r->source_count; i++) {
 		if (index < r->sources[i].count)
@@ -196,22 +208,28 @@ static bool series_get(const struct render *r, size_t index, struct prometheus_s
 	return false;
 }
 
-static int group(struct render *r, uint32_t total, struct prometheus_result *result)
+static int group(struct prometheus_job *r, size_t lines)
 {
 	struct prometheus_series s;
-	uint32_t at = 0;
 
-	for (uint32_t i = 0; i < total; i++) {
-		r->family_of[i] = NO_FAMILY;
-		if (series_get(r, i, &s) && series_file(r, i, &s, result) < 0)
+	for (; r->at < r->total && lines; r->at++, lines--) {
+		r->family_of[r->at] = NO_FAMILY;
+		if (series_get(r, r->at, &s) && series_file(r, r->at, &s, &r->result) < 0)
 			return -ENOMEM;
 	}
+	return 0;
+}
+
+static void order(struct prometheus_job *r)
+{
+	uint32_t at = 0;
+
 	for (uint32_t f = 0; f < r->family_count; f++) {
 		r->families[f].first = at;
 		at += r->families[f].series;
 		r->families[f].series = 0;
 	}
-	for (uint32_t i = 0; i < total; i++) {
+	for (uint32_t i = 0; i < r->total; i++) {
 		struct family *f;
 
 		if (r->family_of[i] == NO_FAMILY)
@@ -219,12 +237,12 @@ static int group(struct render *r, uint32_t total, struct prometheus_result *res
 		f = &r->families[r->family_of[i]];
 		r->order[f->first + f->series++] = i;
 	}
-	return 0;
 }
 
 /* ---- second pass: lines ---- */
 
-static void put_family(struct render *r, const struct family *f, const struct prometheus_series *s)
+static void put_family(struct prometheus_job *r, const struct family *f,
+		       const struct prometheus_series *s)
 {
 	static const char *const types[] = {
 		[METRIC_COUNTER] = "counter",
@@ -259,7 +277,7 @@ static void put_family(struct render *r, const struct family *f, const struct pr
 }
 
 /* Name, suffix and labels, up to the space before the value. */
-static void put_head(struct render *r, const char *name, const char *suffix,
+static void put_head(struct prometheus_job *r, const char *name, const char *suffix,
 		     const struct prometheus_series *s, const char *le)
 {
 	struct strbuf *out = r->out;
@@ -298,7 +316,7 @@ static const struct {
 	{7500000000, "7.5", "7.5"},  {10000000000, "10", "10.0"},
 };
 
-static void put_histogram(struct render *r, const struct family *f,
+static void put_histogram(struct prometheus_job *r, const struct family *f,
 			  const struct prometheus_series *s)
 {
 	bool is_openmetrics = r->format == PROMETHEUS_OPENMETRICS;
@@ -328,7 +346,8 @@ static void put_histogram(struct render *r, const struct family *f,
 	strbuf_puts(r->out, "\n");
 }
 
-static void put_series(struct render *r, const struct family *f, const struct prometheus_series *s)
+static void put_series(struct prometheus_job *r, const struct family *f,
+		       const struct prometheus_series *s)
 {
 	bool has_suffix = r->format == PROMETHEUS_OPENMETRICS && s->kind == METRIC_COUNTER;
 
@@ -346,14 +365,12 @@ static void put_series(struct render *r, const struct family *f, const struct pr
 	strbuf_puts(r->out, "\n");
 }
 
-int prometheus_render(const struct prometheus_source *sources, size_t n,
-		      enum prometheus_format format, struct strbuf *out,
-		      struct prometheus_result *ret)
+/* ---- a rendering ---- */
+
+int prometheus_begin(const struct prometheus_source *sources, size_t n,
+		     enum prometheus_format format, struct strbuf *out, struct prometheus_job **ret)
 {
-	_cleanup_(render_fini) struct render r = {
-		.sources = sources, .source_count = n, .format = format, .out = out};
-	struct prometheus_result result = {0};
-	struct prometheus_series s;
+	struct prometheus_job *r;
 	size_t total = 0, places = 64;
 
 	for (size_t i = 0; i < n; i++) {
@@ -363,31 +380,104 @@ int prometheus_render(const struct prometheus_source *sources, size_t n,
 	}
 	while (places < total * 2)
 		places *= 2;
-	r.seen_mask = places - 1;
-	r.seen = calloc(places, sizeof(*r.seen));
-	r.family_of = calloc(total + 1, sizeof(*r.family_of));
-	r.order = calloc(total + 1, sizeof(*r.order));
-	if (!r.seen || !r.family_of || !r.order || families_grow(&r) < 0 ||
-	    group(&r, (uint32_t)total, &result) < 0)
+	r = calloc(1, sizeof(*r));
+	if (!r)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < r.family_count; i++) {
-		const struct family *f = &r.families[i];
-
-		for (uint32_t j = 0; j < f->series && !out->failed; j++) {
-			if (!series_get(&r, r.order[f->first + j], &s))
-				continue;
-			if (j == 0)
-				put_family(&r, f, &s);
-			put_series(&r, f, &s);
-		}
+	r->source_count = n;
+	r->format = format;
+	r->out = out;
+	r->total = (uint32_t)total;
+	r->seen_mask = places - 1;
+	r->sources = calloc(n + 1, sizeof(*r->sources));
+	r->seen = calloc(places, sizeof(*r->seen));
+	r->family_of = calloc(total + 1, sizeof(*r->family_of));
+	r->order = calloc(total + 1, sizeof(*r->order));
+	if (!r->sources || !r->seen || !r->family_of || !r->order || families_grow(r) < 0) {
+		prometheus_end(r);
+		return -ENOMEM;
 	}
-	if (format == PROMETHEUS_OPENMETRICS)
-		strbuf_puts(out, "# EOF\n");
-	if (out->failed)
+	if (n)
+		memcpy(r->sources, sources, n * sizeof(*sources));
+	*ret = r;
+	return 0;
+}
+
+void prometheus_set_output(struct prometheus_job *r, struct strbuf *out)
+{
+	r->out = out;
+}
+
+static void print(struct prometheus_job *r, size_t lines)
+{
+	struct prometheus_series s;
+	size_t printed = 0;
+
+	while (r->family < r->family_count && printed < lines && !r->out->failed) {
+		struct family *f = &r->families[r->family];
+
+		if (r->at == f->series) {
+			r->family++;
+			r->at = 0;
+			continue;
+		}
+		if (!series_get(r, r->order[f->first + r->at++], &s) || s.kind != f->kind)
+			continue;
+		if (!f->is_begun)
+			put_family(r, f, &s);
+		f->is_begun = true;
+		put_series(r, f, &s);
+		printed += s.kind == METRIC_HISTOGRAM ? ARRAY_LEN(boundaries) + 3 : 1;
+	}
+}
+
+int prometheus_step(struct prometheus_job *r, size_t lines, struct prometheus_result *ret)
+{
+	switch (r->stage) {
+	case STAGE_GROUP:
+		if (group(r, lines) < 0)
+			return -ENOMEM;
+		if (r->at == r->total)
+			r->stage = STAGE_ORDER;
+		return 1;
+	case STAGE_ORDER:
+		order(r);
+		r->at = 0;
+		r->stage = STAGE_PRINT;
+		return 1;
+	case STAGE_PRINT:
+		print(r, lines);
+		if (r->family == r->family_count)
+			r->stage = STAGE_END;
+		return r->out->failed ? -E2BIG : 1;
+	case STAGE_END:
+		if (r->format == PROMETHEUS_OPENMETRICS)
+			strbuf_puts(r->out, "# EOF\n");
+		r->stage = STAGE_DONE;
+		break;
+	case STAGE_DONE:
+		break;
+	}
+	if (r->out->failed)
 		return -E2BIG;
 	if (ret)
-		*ret = result;
+		*ret = r->result;
 	return 0;
+}
+
+int prometheus_render(const struct prometheus_source *sources, size_t n,
+		      enum prometheus_format format, struct strbuf *out,
+		      struct prometheus_result *ret)
+{
+	struct prometheus_job *job;
+	int r = prometheus_begin(sources, n, format, out, &job);
+
+	if (r < 0)
+		return r;
+	do
+		r = prometheus_step(job, SIZE_MAX, ret);
+	while (r > 0);
+	prometheus_end(job);
+	return r;
 }
 
 /* ---- sources and negotiation ---- */

@@ -43,6 +43,18 @@ int prometheus_render(const struct prometheus_source *sources, size_t n,
 		      enum prometheus_format format, struct strbuf *out,
 		      struct prometheus_result *ret);
 
+/* The same in steps, for a thread that has other work. Borrows sources' data and out. In between,
+ * values may change and series may come or go; indexes must go on meaning the same series. */
+struct prometheus_job;
+int prometheus_begin(const struct prometheus_source *sources, size_t n,
+		     enum prometheus_format format, struct strbuf *out,
+		     struct prometheus_job **ret);
+/* About so many lines. 1: there is more; 0: all is written; errors as above. */
+int prometheus_step(struct prometheus_job *job, size_t lines, struct prometheus_result *ret);
+/* Where it goes on writing: what it wrote so far has moved there. */
+void prometheus_set_output(struct prometheus_job *job, struct strbuf *out);
+struct prometheus_job *prometheus_end(struct prometheus_job *job);
+
 /* The present series of the reader's copy. Borrows the reader. */
 void prometheus_from_segment(const struct segment_reader *r, struct prometheus_source *ret);
 

@@ -61,8 +61,57 @@ static void nothing(void *data, const struct http_request *q, struct http_respon
 	r->status = 503;
 }
 
-static const struct http_route routes[] = {
-	{"/hello", hello}, {"/big", big}, {"/huge", huge}, {"/nothing", nothing}};
+/* Answers in the making: of a known number of steps, or until /release. */
+#define STEPS 37
+
+struct made {
+	unsigned int steps;
+	bool is_held;
+};
+
+static unsigned int begun, dropped;
+static bool is_released;
+
+static int make_step(void *job, struct http_response *r)
+{
+	struct made *m = job;
+
+	if (m->is_held)
+		return !is_released;
+	strbuf_printf(&r->body, "step %u\n", ++m->steps);
+	return m->steps < STEPS;
+}
+
+static void make_drop(void *job)
+{
+	dropped++;
+	free(job);
+}
+
+static void make(void *data, const struct http_request *q, struct http_response *r)
+{
+	struct made *m = calloc(1, sizeof(*m));
+
+	(void)data;
+	m->is_held = http_request_arg(q, "held") != NULL;
+	is_released = is_released && !m->is_held;
+	r->step = make_step;
+	r->drop = make_drop;
+	r->job = m;
+	begun++;
+}
+
+static void release(void *data, const struct http_request *q, struct http_response *r)
+{
+	(void)data;
+	(void)q;
+	is_released = true;
+	strbuf_puts(&r->body, "released\n");
+}
+
+static const struct http_route routes[] = {{"/hello", hello}, {"/big", big},
+					   {"/huge", huge},   {"/nothing", nothing},
+					   {"/made", make},   {"/release", release}};
 
 static char greeting[] = "hi";
 
@@ -91,7 +140,8 @@ static int serve(int report)
 	loop_run(loop);
 	http_server_close(s);
 	loop_close(loop);
-	return 0;
+	/* Also of those that nobody waited for any more, or that the end came upon. */
+	return begun > 2 * HTTP_JOBS_MAX && dropped == begun ? 0 : 2;
 }
 
 static int setup(void **state)
@@ -284,6 +334,72 @@ static void test_keep_alive(void **state)
 	assert_non_null(strstr(second, "hi 2 "));
 }
 
+static void test_answers_in_the_making(void **state)
+{
+	_cleanup_(strbuf_fini) struct strbuf got;
+	_cleanup_close_ int fd = dial();
+
+	(void)state;
+	strbuf_init(&got, 1 << 20);
+	say(fd, "GET /made HTTP/1.1\r\nHost: x\r\n\r\nGET /hello?name=2 HTTP/1.1\r\n" CLOSE);
+	hear(fd, &got);
+	expect(&got, "\r\n\r\nstep 1\nstep 2\n");
+	expect(&got, "step 37\nHTTP/1.1 200 OK");
+	expect(&got, "hi 2 ");
+	ask("HEAD /made HTTP/1.1\r\n" CLOSE, &got);
+	expect(&got, "Content-Length: 287\r\n");
+}
+
+/* False: the server's deadline came before all were held. */
+static bool hold_and_release(void)
+{
+	_cleanup_(strbuf_fini) struct strbuf got;
+	int held[HTTP_JOBS_MAX];
+	bool is_busy;
+
+	strbuf_init(&got, 1 << 20);
+	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++) {
+		held[i] = dial();
+		say(held[i], "GET /made?held HTTP/1.1\r\n" CLOSE);
+	}
+	ask("GET /made HTTP/1.1\r\n" CLOSE, &got);
+	is_busy = got.data && strstr(got.data, "HTTP/1.1 503 ") && strstr(got.data, "busy: 4 ");
+	close(held[0]); /* who leaves frees the place when its answer is made */
+	ask("GET /release HTTP/1.1\r\n" CLOSE, &got);
+	expect(&got, "released");
+	for (unsigned int i = 1; i < HTTP_JOBS_MAX; i++) {
+		strbuf_reset(&got);
+		hear(held[i], &got);
+		close(held[i]);
+		is_busy = is_busy && got.data && strstr(got.data, "HTTP/1.1 200 OK\r\n");
+	}
+	return is_busy;
+}
+
+static void test_more_answers_in_the_making_are_refused(void **state)
+{
+	_cleanup_(strbuf_fini) struct strbuf got;
+	unsigned int tries = 0;
+
+	(void)state;
+	strbuf_init(&got, 1 << 20);
+	while (!hold_and_release())
+		assert_true(++tries < 20);
+	do {
+		ask("GET /made HTTP/1.1\r\n" CLOSE, &got);
+		assert_true(++tries < 1000);
+	} while (got.data && strstr(got.data, "HTTP/1.1 503 "));
+	expect(&got, "step 37\n");
+}
+
+/* The end of the server finds these; serve() counts. */
+static void test_answers_that_are_never_made(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++)
+		say(dial(), "GET /made?held HTTP/1.1\r\n" CLOSE);
+}
+
 /* Clients that never finish a request: each of them has a deadline, also one that keeps sending. */
 static void test_slow_clients(void **state)
 {
@@ -379,11 +495,19 @@ static void test_open_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_get),        cmocka_unit_test(test_head),
-		cmocka_unit_test(test_refusals),   cmocka_unit_test(test_hostile_bytes),
-		cmocka_unit_test(test_keep_alive), cmocka_unit_test(test_slow_clients),
-		cmocka_unit_test(test_keep_alive), cmocka_unit_test(test_crowd_of_slow_clients),
-		cmocka_unit_test(test_curl),       cmocka_unit_test(test_open_errors),
+		cmocka_unit_test(test_get),
+		cmocka_unit_test(test_head),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_hostile_bytes),
+		cmocka_unit_test(test_keep_alive),
+		cmocka_unit_test(test_slow_clients),
+		cmocka_unit_test(test_keep_alive),
+		cmocka_unit_test(test_crowd_of_slow_clients),
+		cmocka_unit_test(test_answers_in_the_making),
+		cmocka_unit_test(test_more_answers_in_the_making_are_refused),
+		cmocka_unit_test(test_curl),
+		cmocka_unit_test(test_open_errors),
+		cmocka_unit_test(test_answers_that_are_never_made),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -28,13 +28,45 @@ static bool list_get(const void *data, size_t index, struct prometheus_series *r
 	return ret->name;
 }
 
+/* A line at a time, into a buffer that moves: the same bytes, or the same error. */
+static int render_in_steps(const struct prometheus_source *source, enum prometheus_format format,
+			   const struct strbuf *want)
+{
+	_cleanup_(strbuf_fini) struct strbuf out;
+	struct prometheus_job *job;
+	struct strbuf moved;
+	int r;
+
+	strbuf_init(&out, want->limit);
+	r = prometheus_begin(source, 1, format, &moved, &job);
+	if (r < 0)
+		return r;
+	strbuf_init(&moved, want->limit);
+	do {
+		strbuf_fini(&out);
+		out = moved;
+		prometheus_set_output(job, &out);
+		r = prometheus_step(job, 1, NULL);
+		moved = out;
+		memset(&out, 0, sizeof(out));
+	} while (r > 0);
+	out = moved;
+	prometheus_end(job);
+	if (r == 0)
+		assert_string_equal(out.data ? out.data : "", want->data ? want->data : "");
+	return r;
+}
+
 static int render(const struct prometheus_series *items, size_t n, enum prometheus_format format,
 		  struct strbuf *out, struct prometheus_result *result)
 {
 	struct list l = {items, n};
 	struct prometheus_source source = {.count = n, .get = list_get, .data = &l};
+	int r;
 
-	return prometheus_render(&source, 1, format, out, result);
+	r = prometheus_render(&source, 1, format, out, result);
+	assert_int_equal(render_in_steps(&source, format, out), r);
+	return r;
 }
 
 static void expect(const struct prometheus_series *items, size_t n, enum prometheus_format format,
