@@ -325,15 +325,19 @@ static int read_listeners(struct gateways *g, pid_t pid)
 	return r;
 }
 
-/* SO_REUSEPORT listeners are open in workers too; the master has them all. Where it has none, HAProxy's
- * do, the newest: those before it end. */
+/* SO_REUSEPORT listeners are open in workers too; the master has them all. HAProxy's has none but that
+ * of its command socket; its workers have them, the newest: those before it end. */
 static void find_listeners(const struct gateways *g, int root, struct gateway_found *f)
 {
 	struct listener_scan scan = {.sockets = &g->sockets, .found = f};
-	unsigned int looked = 0;
+	unsigned int looked = 0, own;
 
 	sockets_each_fd(f->master, on_listener, &scan);
-	for (size_t i = g->candidate_count; i-- > 0 && !f->port_count && looked < LISTENER_LOOKS;) {
+	own = f->port_count;
+	if (own && !str_equal(f->driver, "haproxy"))
+		return;
+	for (size_t i = g->candidate_count;
+	     i-- > 0 && f->port_count == own && looked < LISTENER_LOOKS;) {
 		if (g->candidates[i].root != root || g->candidates[i].pid == f->master)
 			continue;
 		sockets_each_fd(g->candidates[i].pid, on_listener, &scan);

@@ -20,6 +20,7 @@ answers() { curl -sf -o /dev/null "$1"; }
 # Answers by itself: /hello, 404 for the rest, /sleep?ms= by its Lua; /up/… goes to the URL below
 # $1 (host:port) when there is one. A log line: status, %Tr (first byte) and %Ta (all) in ms, path,
 # how it ended (CR: the client left and had asked for nothing, which is logged as 400 all the same).
+# haproxy_options: more words for its command line.
 start_haproxy() { # start_haproxy [BACKEND]
 	local dir=$world/haproxy
 	new_port
@@ -70,7 +71,8 @@ start_haproxy() { # start_haproxy [BACKEND]
 	  http-request replace-path /up(/.*) \\1
 	  server up ${1:-127.0.0.1:9}
 	CONF
-	haproxy -W -p "$dir/haproxy.pid" -f "$dir/haproxy.cfg" >>"$dir/access.log" 2>>"$dir/error.log" &
+	# shellcheck disable=SC2086 # words
+	haproxy -W ${haproxy_options:-} -p "$dir/haproxy.pid" -f "$dir/haproxy.cfg" >>"$dir/access.log" 2>>"$dir/error.log" &
 	haproxy_pid=$!
 	world_pids+=("$haproxy_pid")
 	wait_for 10 answers "$haproxy/hello" && return
