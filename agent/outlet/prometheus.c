@@ -18,6 +18,7 @@
 #define SERIES_MAX (1u << 24)
 #define LABELS_MAX 64
 #define NO_FAMILY  UINT32_MAX
+#define FNV_BASIS  14695981039346656037ULL
 
 struct family {
 	char *name; /* without _total in OpenMetrics */
@@ -25,6 +26,7 @@ struct family {
 	enum metric_kind kind;
 	uint32_t series, first;
 	bool is_begun; /* its head is written */
+	bool is_left_out;
 };
 
 enum stage { STAGE_GROUP, STAGE_ORDER, STAGE_PRINT, STAGE_END, STAGE_DONE };
@@ -131,30 +133,74 @@ static int families_grow(struct prometheus_job *r)
 	return 0;
 }
 
+static const struct family *family_named(const struct prometheus_job *r, const char *name, size_t n)
+{
+	uint64_t hash = hash_string(FNV_BASIS, name, n);
+
+	for (uint32_t at = (uint32_t)hash & r->family_mask; r->family_index[at];
+	     at = (at + 1) & r->family_mask) {
+		const struct family *f = &r->families[r->family_index[at] - 1];
+
+		if (f->hash == hash && strlen(f->name) == n && memcmp(f->name, name, n) == 0)
+			return f;
+	}
+	return NULL;
+}
+
 static int family_find(struct prometheus_job *r, const struct prometheus_series *s, uint32_t *ret)
 {
 	size_t n = family_name_length(r, s);
-	uint64_t hash = hash_string(14695981039346656037ULL, s->name, n);
+	const struct family *old = family_named(r, s->name, n);
 	struct family *f;
 	uint32_t at;
 
+	if (old) {
+		*ret = (uint32_t)(old - r->families);
+		return 0;
+	}
 	if (r->family_count == r->family_places && families_grow(r) < 0)
 		return -ENOMEM;
-	for (at = (uint32_t)hash & r->family_mask; r->family_index[at];
-	     at = (at + 1) & r->family_mask) {
-		f = &r->families[r->family_index[at] - 1];
-		if (f->hash == hash && strlen(f->name) == n && memcmp(f->name, s->name, n) == 0) {
-			*ret = r->family_index[at] - 1;
-			return 0;
-		}
-	}
 	f = &r->families[r->family_count];
-	*f = (struct family){.name = strndup(s->name, n), .hash = hash, .kind = s->kind};
+	*f = (struct family){.name = strndup(s->name, n),
+			     .hash = hash_string(FNV_BASIS, s->name, n),
+			     .kind = s->kind};
 	if (!f->name)
 		return -ENOMEM;
+	at = (uint32_t)f->hash & r->family_mask;
+	while (r->family_index[at])
+		at = (at + 1) & r->family_mask;
 	*ret = r->family_count++;
 	r->family_index[at] = *ret + 1;
 	return 0;
+}
+
+/* Whether it is called as a sample of another family is: x_seconds_count beside the histogram
+ * x_seconds. A parser takes it for a part of that one, and refuses all. */
+static bool family_clashes(const struct prometheus_job *r, const struct family *f)
+{
+	static const struct {
+		const char *suffix;
+		enum metric_kind kind;
+		bool is_openmetrics_only;
+	} samples[] = {
+		{"_bucket", METRIC_HISTOGRAM, false}, {"_sum", METRIC_HISTOGRAM, false},
+		{"_count", METRIC_HISTOGRAM, false},  {"_created", METRIC_HISTOGRAM, true},
+		{"_created", METRIC_COUNTER, true},   {"_total", METRIC_COUNTER, true},
+	};
+	size_t n = strlen(f->name);
+
+	for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+		size_t suffix = strlen(samples[i].suffix);
+		const struct family *other;
+
+		if (n <= suffix || !str_ends(f->name, samples[i].suffix) ||
+		    (samples[i].is_openmetrics_only && r->format != PROMETHEUS_OPENMETRICS))
+			continue;
+		other = family_named(r, f->name, n - suffix);
+		if (other && other->kind == samples[i].kind && other->series)
+			return true;
+	}
+	return false;
 }
 
 /* Whether these labels are in the family already; two equal lines would fail a scrape. */
@@ -224,6 +270,8 @@ static void order(struct prometheus_job *r)
 {
 	uint32_t at = 0;
 
+	for (uint32_t f = 0; f < r->family_count; f++)
+		r->families[f].is_left_out = family_clashes(r, &r->families[f]);
 	for (uint32_t f = 0; f < r->family_count; f++) {
 		r->families[f].first = at;
 		at += r->families[f].series;
@@ -236,6 +284,15 @@ static void order(struct prometheus_job *r)
 			continue;
 		f = &r->families[r->family_of[i]];
 		r->order[f->first + f->series++] = i;
+	}
+	for (uint32_t i = 0; i < r->family_count; i++) {
+		struct family *f = &r->families[i];
+
+		if (!f->is_left_out)
+			continue;
+		r->result.refused += f->series;
+		r->result.series -= f->series;
+		f->series = 0;
 	}
 }
 

@@ -3,6 +3,8 @@
  * Cost of shared memory: one tick of 200 series and 20 histograms written, one copy of it taken by
  * a reader, one copy of the gateway records alone, and the copy rendered as Prometheus text.
  * Median of 1,000 each (100 of the text).
+ * Then the text of 250,000 counters, as a whole and in the steps of the courier's /metrics: what its
+ * loop waits is the median and the 99th percentile of a step.
  *
  * Prints JSON lines as tests/bench expects them: name, value, unit, budget, holds.
  */
@@ -19,6 +21,8 @@
 #define SERIES     200
 #define HISTOGRAMS 20
 #define ROUNDS     1000
+#define MANY       250000
+#define STEP_LINES 2000 /* as agent/cmd/courier_outlets.c */
 
 static const struct metric_desc counter = {
 	.name = "t_total", .unit = "", .labels = "", .help = "A counter.", .kind = METRIC_COUNTER};
@@ -67,6 +71,54 @@ static void tick(struct segment_writer *w, uint64_t k)
 	segment_writer_tick_end(w, k, k, NS_PER_S);
 }
 
+static bool many_get(const void *data, size_t index, struct prometheus_series *ret)
+{
+	static struct segment_label labels[] = {{"gateway", "nginx"}, {"route", NULL}};
+	static char route[32];
+
+	(void)data;
+	snprintf(route, sizeof(route), "/api/v1/orders/%zu", index);
+	labels[1].value = route;
+	*ret = (struct prometheus_series){.name = "orders_total",
+					  .unit = "",
+					  .help = "Orders.",
+					  .labels = labels,
+					  .label_count = 2,
+					  .counter = index};
+	return true;
+}
+
+static int measure_steps(void)
+{
+	static const struct prometheus_source many = {.count = MANY, .get = many_get};
+	static uint64_t steps[2 * MANY / STEP_LINES + 16], whole, median;
+	struct prometheus_job *job;
+	struct strbuf out;
+	size_t n = 0;
+	int k;
+
+	strbuf_init(&out, 64u << 20);
+	if (prometheus_begin(&many, 1, PROMETHEUS_TEXT, &out, &job) < 0)
+		return 1;
+	do {
+		uint64_t t0 = clock_mono_ns();
+
+		k = prometheus_step(job, STEP_LINES, NULL);
+		steps[n] = clock_mono_ns() - t0;
+		whole += steps[n++];
+	} while (k > 0 && n < sizeof(steps) / sizeof(*steps));
+	prometheus_end(job);
+	strbuf_fini(&out);
+	if (k != 0)
+		return 1;
+	row("prometheus_250k_whole", &whole, 1, 0);
+	qsort(steps, n, sizeof(*steps), compare);
+	median = steps[n / 2];
+	row("prometheus_250k_step", &median, 1, 0);
+	row("prometheus_250k_step_p99", &steps[n * 99 / 100], 1, 0);
+	return 0;
+}
+
 static int measure(struct segment_writer *w, struct segment_reader *r)
 {
 	struct prometheus_source source;
@@ -103,7 +155,7 @@ static int measure(struct segment_writer *w, struct segment_reader *r)
 	row("segment_refresh", times[1], ROUNDS, 1000);
 	row("segment_refresh_gateways", times[2], ROUNDS, 0);
 	row("prometheus_render", times[3], ROUNDS / 10, 0);
-	return 0;
+	return measure_steps();
 }
 
 int main(void)

@@ -267,6 +267,41 @@ static void test_what_would_spoil_a_scrape_is_refused(void **state)
 	assert_int_equal(result.refused, 11);
 }
 
+/* One script's names must not spoil the scrape of all. */
+static void test_names_of_another_metrics_samples_are_refused(void **state)
+{
+	static const uint64_t cells[HIST_CELLS];
+	const struct prometheus_series items[] = {
+		{.name = "x_seconds_count", .unit = "", .help = "", .kind = METRIC_GAUGE},
+		{.name = "x_seconds",
+		 .unit = "",
+		 .help = "",
+		 .kind = METRIC_HISTOGRAM,
+		 .cells = cells},
+		{.name = "x_seconds_sum", .unit = "", .help = "", .kind = METRIC_GAUGE},
+		{.name = "x_seconds_bucket", .unit = "", .help = "", .kind = METRIC_GAUGE},
+		{.name = "y_total", .unit = "", .help = ""},
+		{.name = "y_created", .unit = "", .help = "", .kind = METRIC_GAUGE},
+		{.name = "y_count", .unit = "", .help = "", .kind = METRIC_GAUGE},
+	};
+	_cleanup_(strbuf_fini) struct strbuf out;
+	struct prometheus_result result;
+
+	(void)state;
+	strbuf_init(&out, 1 << 20);
+	assert_int_equal(render(items, ARRAY_LEN(items), PROMETHEUS_TEXT, &out, &result), 0);
+	assert_int_equal(result.series, 4);
+	assert_int_equal(result.refused, 3);
+	assert_null(strstr(out.data, "TYPE x_seconds_"));
+	assert_non_null(strstr(out.data, "x_seconds_count 0\n# TYPE y_total counter\n"));
+	assert_non_null(strstr(out.data, "TYPE y_created gauge\n"));
+	strbuf_reset(&out);
+	assert_int_equal(render(items, ARRAY_LEN(items), PROMETHEUS_OPENMETRICS, &out, &result), 0);
+	assert_int_equal(result.refused, 4);
+	assert_null(strstr(out.data, "y_created"));
+	assert_non_null(strstr(out.data, "TYPE y_count gauge\n"));
+}
+
 static void test_output_is_limited(void **state)
 {
 	const struct prometheus_series item = {.name = "x", .unit = "", .help = "help"};
@@ -345,6 +380,7 @@ int main(void)
 		cmocka_unit_test(test_escaping),
 		cmocka_unit_test(test_gauges),
 		cmocka_unit_test(test_what_would_spoil_a_scrape_is_refused),
+		cmocka_unit_test(test_names_of_another_metrics_samples_are_refused),
 		cmocka_unit_test(test_output_is_limited),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_accept),
