@@ -232,8 +232,10 @@ static void on_scan_timer(void *data)
 {
 	struct keeper *k = data;
 
-	if (k->is_scan_wanted)
+	if (k->is_scan_wanted) {
+		gateways_look_again(k->gateways);
 		scan(k, "listen");
+	}
 	k->is_scan_wanted = false;
 }
 

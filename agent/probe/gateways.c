@@ -63,12 +63,25 @@ struct remembered {
 #define LOOK_AGAIN_NS    (60 * NS_PER_S)
 #define LOOK_UNWANTED_NS (10 * NS_PER_S) /* it may begin to listen late */
 
+/* Processes that are no gateway's, in the order of /proc, which is that of their numbers. Each may
+ * become one's by exec, so they are looked at again, but not at each scan: there may be thousands. */
+struct others {
+	pid_t *pids;
+	size_t count, room;
+};
+
+#define OTHERS_MOST     65536u /* those beyond are looked at each time */
+#define OTHERS_AGAIN_NS (10 * NS_PER_S)
+
 struct gateways {
 	struct remembered remembered[MATCHERS_MAX];
 	struct matcher matchers[MATCHERS_MAX];
 	size_t matcher_count;
 	struct candidate *candidates;
 	size_t candidate_count, candidates_refused;
+	struct others others, others_before;
+	uint64_t others_ns; /* when all were looked at */
+	bool is_again;      /* all are to be looked at by the next scan */
 	unsigned int
 		unreadable; /* processes whose executable the last scan was not allowed to see */
 	/* Listeners of one network namespace; of this scan. */
@@ -129,6 +142,8 @@ struct gateways *gateways_close(struct gateways *g)
 		return NULL;
 	for (size_t i = 0; i < ARRAY_LEN(g->remembered); i++)
 		free(g->remembered[i].found);
+	free(g->others.pids);
+	free(g->others_before.pids);
 	free(g->candidates);
 	free(g);
 	return NULL;
@@ -173,17 +188,20 @@ static const struct known_gateway *find_known(const char *base)
 	return NULL;
 }
 
-static void consider(struct gateways *g, pid_t pid)
+/* False: this one is not a gateway's. */
+static bool consider(struct gateways *g, pid_t pid)
 {
 	struct candidate c = {.pid = pid};
 	const char *base;
 	char exe[512];
 	int r = read_exe(pid, exe, sizeof(exe));
 
-	if (r < 0) {
-		g->unreadable += r == -EACCES || r == -EPERM;
-		return;
+	if (r == -EACCES || r == -EPERM) {
+		g->unreadable++;
+		return true;
 	}
+	if (r < 0)
+		return false;
 	base = strrchr(exe, '/');
 	base = base ? base + 1 : exe;
 	c.known = find_known(base);
@@ -191,13 +209,57 @@ static void consider(struct gateways *g, pid_t pid)
 		c.is_matched =
 			str_equal(g->matchers[i].exe, g->matchers[i].exe[0] == '/' ? exe : base);
 	if (g->matcher_count ? !c.is_matched : !c.known)
-		return;
+		return false;
 	if (g->candidate_count == PROCESSES_MAX) {
 		g->candidates_refused++;
-		return;
+		return true;
 	}
 	c.parent = read_parent(pid);
 	g->candidates[g->candidate_count++] = c;
+	return true;
+}
+
+static void others_add(struct others *o, pid_t pid)
+{
+	size_t room = o->room ? o->room * 2 : 256;
+	pid_t *more;
+
+	if (o->count == OTHERS_MOST)
+		return;
+	if (o->count == o->room) {
+		more = realloc(o->pids, room * sizeof(*more));
+		if (!more)
+			return;
+		o->pids = more;
+		o->room = room;
+	}
+	o->pids[o->count++] = pid;
+}
+
+static void consider_all(struct gateways *g, DIR *dir, uint64_t now)
+{
+	struct others before = g->others;
+	const struct dirent *entry;
+	size_t at = 0;
+	pid_t pid;
+
+	if (g->is_again || !g->others_ns || now - g->others_ns >= OTHERS_AGAIN_NS) {
+		before.count = 0;
+		g->others_ns = now;
+		g->is_again = false;
+	}
+	g->others = g->others_before;
+	g->others.count = 0;
+	g->others_before = before;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+			continue;
+		pid = (pid_t)atoi(entry->d_name);
+		while (at < before.count && before.pids[at] < pid)
+			at++;
+		if ((at < before.count && before.pids[at] == pid) || !consider(g, pid))
+			others_add(&g->others, pid);
+	}
 }
 
 static int compare_candidates(const void *a, const void *b)
@@ -464,7 +526,6 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 		  uint64_t *ret_refused)
 {
 	_cleanup_dir_ DIR *dir = opendir("/proc");
-	const struct dirent *entry;
 	uint64_t now = clock_mono_ns();
 	unsigned int n = 0;
 
@@ -472,9 +533,7 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 		return -errno;
 	g->candidate_count = g->candidates_refused = 0;
 	g->unreadable = 0;
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
-			consider(g, (pid_t)atoi(entry->d_name));
+	consider_all(g, dir, now);
 	find_roots(g);
 	*ret_refused = g->candidates_refused;
 	for (size_t i = 0; i < g->candidate_count; i++) {
@@ -488,6 +547,11 @@ int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int ma
 	forget_unseen(g);
 	forget_listeners(g);
 	return (int)n;
+}
+
+void gateways_look_again(struct gateways *g)
+{
+	g->is_again = true;
 }
 
 unsigned int gateways_unreadable(const struct gateways *g)

@@ -45,10 +45,13 @@ struct gateways;
 int gateways_open(const struct config_list *matchers, struct gateways **ret, struct err *e);
 struct gateways *gateways_close(struct gateways *g);
 
-/* Looks at every process. Returns how many of ret[0..max) were filled; more are counted in
+/* Looks at every process, but at those that were no gateway's every ten seconds only. Returns how many of ret[0..max) were filled; more are counted in
  * *ret_refused. Processes that belong to nobody for want of a listening socket are left out. */
 int gateways_scan(struct gateways *g, struct gateway_found *ret, unsigned int max,
 		  uint64_t *ret_refused);
+
+/* The next scan looks at all: something may have become a gateway by exec. */
+void gateways_look_again(struct gateways *g);
 
 /* How many processes the last scan was not allowed to look at: other users' without CAP_SYS_PTRACE. */
 unsigned int gateways_unreadable(const struct gateways *g);

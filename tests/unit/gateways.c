@@ -207,11 +207,60 @@ static void another_port_is_another_gateway(void **state)
 	assert_null(look(matcher, found));
 }
 
+/* A shell that was no gateway becomes one by exec, and keeps its number. */
+static void what_becomes_a_gateway_is_found(void **state)
+{
+	char matcher[96], *items[] = {matcher};
+	const struct config_list list = {items, 1};
+	static struct gateway_found found[4];
+	struct gateways *g = NULL;
+	struct err e = {.text = ""};
+	int to[2], from[2], n;
+	unsigned int its_port;
+	uint64_t refused;
+	pid_t pid;
+	FILE *said;
+
+	(void)state;
+	snprintf(matcher, sizeof(matcher), "api=%s", exe);
+	assert_int_equal(gateways_open(&list, &g, &e), 0);
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	pid = fork();
+	if (pid == 0) {
+		char c;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(to[0], 0);
+		dup2(from[1], 1);
+		close_range(3, ~0U, 0);
+		if (read(0, &c, 1) == 1)
+			execl(exe, "apinto: master", (char *)NULL);
+		_exit(127);
+	}
+	close(to[0]);
+	close(from[1]);
+	assert_int_equal(gateways_scan(g, found, 4, &refused), 1);
+	assert_int_equal(found[0].master, master);
+	assert_int_equal(write(to[1], "x", 1), 1);
+	said = fdopen(from[0], "r");
+	assert_int_equal(fscanf(said, "%u", &its_port), 1); /* it listens */
+	gateways_look_again(g);
+	n = gateways_scan(g, found, 4, &refused);
+	assert_int_equal(n, 2);
+	assert_true(found[0].master == pid || found[1].master == pid);
+	close(to[1]);
+	waitpid(pid, NULL, 0);
+	fclose(said);
+	gateways_close(g);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(apinto_is_found_with_its_roles),
 		cmocka_unit_test(another_port_is_another_gateway),
+		cmocka_unit_test(what_becomes_a_gateway_is_found),
 	};
 
 	(void)argc;
