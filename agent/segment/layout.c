@@ -143,7 +143,7 @@ int segment_labels_check(const char *labels, uint32_t bytes, unsigned int max)
 	return strings % 2 ? -EBADMSG : (int)(strings / 2);
 }
 
-bool segment_entry_check(const struct segment_view *v, const struct segment_entry *entry)
+static bool shape_check(const struct segment_view *v, const struct segment_entry *entry)
 {
 	uint32_t want, run;
 
@@ -157,14 +157,39 @@ bool segment_entry_check(const struct segment_view *v, const struct segment_entr
 	if (entry->cell_count != want || run > v->cells_used ||
 	    entry->value_cell > v->cells_used - run)
 		return false;
-	if (!segment_string_check(v, entry->name_offset, entry->name_bytes) || !entry->name_bytes ||
-	    !segment_string_check(v, entry->unit_offset, entry->unit_bytes) ||
-	    !segment_string_check(v, entry->help_offset, entry->help_bytes))
-		return false;
 	/* labels_bytes counts the NUL of the last value, so nothing follows it. */
-	if (entry->labels_bytes > v->heap_used ||
-	    entry->labels_offset > v->heap_used - entry->labels_bytes)
-		return false;
-	return segment_labels_check(v->heap + entry->labels_offset, entry->labels_bytes,
+	return entry->labels_bytes <= v->heap_used &&
+	       entry->labels_offset <= v->heap_used - entry->labels_bytes;
+}
+
+static bool names_check(const struct segment_view *v, const struct segment_entry *entry)
+{
+	return entry->name_bytes &&
+	       segment_string_check(v, entry->name_offset, entry->name_bytes) &&
+	       segment_string_check(v, entry->unit_offset, entry->unit_bytes) &&
+	       segment_string_check(v, entry->help_offset, entry->help_bytes);
+}
+
+bool segment_entry_check(const struct segment_view *v, const struct segment_entry *entry)
+{
+	return shape_check(v, entry) && names_check(v, entry) &&
+	       segment_labels_check(v->heap + entry->labels_offset, entry->labels_bytes,
 				    SEGMENT_LABELS_MAX) >= 0;
+}
+
+bool segment_entry_check_after(const struct segment_view *v, const struct segment_entry *entry,
+			       struct segment_entry *checked)
+{
+	const size_t at = offsetof(struct segment_entry, name_offset);
+	const size_t bytes = offsetof(struct segment_entry, labels_offset) - at;
+
+	if (!shape_check(v, entry) || !entry->name_bytes)
+		return false;
+	if (memcmp((const char *)checked + at, (const char *)entry + at, bytes) == 0)
+		return true;
+	checked->name_bytes = 0;
+	if (!names_check(v, entry))
+		return false;
+	*checked = *entry;
+	return true;
 }

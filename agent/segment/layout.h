@@ -37,6 +37,11 @@ int segment_labels_check(const char *labels, uint32_t bytes, unsigned int max);
 /* The entry is in use and everything that it names is there. */
 bool segment_entry_check(const struct segment_view *v, const struct segment_entry *entry);
 
+/* The same but for the labels, which are where they should be; names that are those of `checked`, an
+ * entry that was checked before in this view (or all 0), are not looked at again. */
+bool segment_entry_check_after(const struct segment_view *v, const struct segment_entry *entry,
+			       struct segment_entry *checked);
+
 /* Cells that an entry of this kind occupies: value and, but for gauges and in the file of a process,
  * base. */
 uint32_t segment_kind_cells(enum segment_kind file, enum metric_kind kind);

@@ -47,6 +47,7 @@ struct segment_reader {
 	ino_t ino;
 	unsigned int generation;
 	struct copy now, next;
+	struct segment_entry *checked; /* of the copy: the last one whose names were looked at */
 };
 
 static void copy_fini(struct copy *c)
@@ -232,6 +233,7 @@ int segment_reader_refresh(struct segment_reader *r, struct err *e)
 	before = r->now;
 	r->now = r->next;
 	r->next = before;
+	*r->checked = (struct segment_entry){0};
 	return 0;
 }
 
@@ -258,7 +260,8 @@ int segment_reader_open(const char *path, struct segment_reader **ret, struct er
 		return -ENOMEM;
 	r->fd = -1;
 	r->path = strdup(path);
-	k = r->path ? file_follow(r, e) : -ENOMEM;
+	r->checked = calloc(1, sizeof(*r->checked));
+	k = r->path && r->checked ? file_follow(r, e) : -ENOMEM;
 	if (k < 0) {
 		segment_reader_close(r);
 		return k;
@@ -275,6 +278,7 @@ struct segment_reader *segment_reader_close(struct segment_reader *r)
 		close(r->fd);
 	copy_fini(&r->now);
 	copy_fini(&r->next);
+	free(r->checked);
 	free(r->path);
 	free(r);
 	return NULL;
@@ -316,24 +320,34 @@ unsigned int segment_reader_series_count(const struct segment_reader *r)
 	return r->now.series;
 }
 
-static void labels_split(const char *p, uint32_t bytes, struct segment_series *s)
+/* What segment_labels_check says, and where they are, in one look. */
+static bool labels_split(const char *p, uint32_t bytes, struct segment_series *s)
 {
-	const char *end = p + bytes;
+	const char *end = p + bytes, *nul;
 
 	s->label_count = 0;
 	while (p < end) {
-		struct segment_label *l = &s->labels[s->label_count++];
+		struct segment_label *l = &s->labels[s->label_count];
 
+		nul = memchr(p, '\0', (size_t)(end - p));
+		if (!nul || nul == p || s->label_count++ == SEGMENT_LABELS_MAX)
+			return false;
 		l->key = p;
-		l->value = p + strlen(p) + 1;
-		p = l->value + strlen(l->value) + 1;
+		p = nul + 1;
+		nul = memchr(p, '\0', (size_t)(end - p));
+		if (!nul)
+			return false;
+		l->value = p;
+		p = nul + 1;
 	}
+	return true;
 }
 
-bool segment_series_of(const struct segment_view *v, const struct segment_entry *d,
-		       struct segment_series *ret)
+static bool series_of(const struct segment_view *v, const struct segment_entry *d,
+		      struct segment_entry *checked, struct segment_series *ret)
 {
-	if (!segment_entry_check(v, d))
+	if (!segment_entry_check_after(v, d, checked) ||
+	    !labels_split(v->heap + d->labels_offset, d->labels_bytes, ret))
 		return false;
 	ret->name = v->heap + d->name_offset;
 	ret->unit = v->heap + d->unit_offset;
@@ -342,11 +356,18 @@ bool segment_series_of(const struct segment_view *v, const struct segment_entry 
 	ret->merge = d->merge;
 	ret->scope = d->scope;
 	ret->is_present = d->state == SEGMENT_ENTRY_PRESENT;
-	labels_split(v->heap + d->labels_offset, d->labels_bytes, ret);
 	ret->counter = 0;
 	ret->gauge = 0;
 	ret->cells = NULL;
 	return true;
+}
+
+bool segment_series_of(const struct segment_view *v, const struct segment_entry *d,
+		       struct segment_series *ret)
+{
+	struct segment_entry nothing = {0};
+
+	return series_of(v, d, &nothing, ret);
 }
 
 bool segment_reader_series(const struct segment_reader *r, unsigned int index,
@@ -359,7 +380,7 @@ bool segment_reader_series(const struct segment_reader *r, unsigned int index,
 	if (index >= c->series)
 		return false;
 	d += index;
-	if (!segment_series_of(&c->view, d, ret))
+	if (!series_of(&c->view, d, r->checked, ret))
 		return false;
 	ret->index = index;
 	cells += d->value_cell;

@@ -3,7 +3,9 @@
  * Cost of reading 250,000 series of gateway scripts: four processes' files, 62,500 series each, no two
  * alike, are gathered and written to app.seg (what the courier does each second), app.seg is copied
  * and every series of it looked at (what a reader does). The median of 100 ticks while the
- * counters move; the first ticks, in which all of the series are new, in one sum.
+ * counters move; the first ticks, in which all of the series are new, in one sum. Then 50,000 more
+ * series, and an app.seg that has room for the default of 8,192: what is over costs time once, and
+ * no memory that grows.
  *
  * Prints JSON lines as tests/bench expects them: name, value, unit, budget, holds.
  */
@@ -23,10 +25,11 @@
 #define FILES  4
 #define SERIES 62500
 #define ROUNDS 100
+#define MORE   50000
 
 static char dir[] = "/dev/shm/tidegate-bench-XXXXXX", app_path[64], app_dir[64];
-static struct tidegate *writers[FILES];
-static uint64_t *cells[FILES][SERIES];
+static struct tidegate *writers[FILES + 1];
+static uint64_t *cells[FILES + 1][SERIES];
 static uint64_t times[5][ROUNDS], counted;
 
 static int compare(const void *a, const void *b)
@@ -61,29 +64,34 @@ static bool owner(void *data, const struct gather_writer *w, struct gather_owner
 	return true;
 }
 
-static int writers_open(void)
+static int writer_open(unsigned int i, unsigned int series)
 {
 	static const char *const labels[] = {"route"};
 	const struct tidegate_options o = {
-		.size = sizeof(o), .runtime_dir = dir, .series = SERIES + SERIES / 8};
+		.size = sizeof(o), .runtime_dir = dir, .series = series + series / 8};
+	struct tidegate_metric *m;
 
-	for (unsigned int i = 0; i < FILES; i++) {
-		struct tidegate_metric *m;
+	if (tidegate_open(&o, &writers[i]) < 0 ||
+	    tidegate_counter(writers[i], "orders_total", "Orders taken.", labels, 1, &m) < 0)
+		return 1;
+	for (unsigned int j = 0; j < series; j++) {
+		char value[32];
+		const char *const values[] = {value};
 
-		if (tidegate_open(&o, &writers[i]) < 0 ||
-		    tidegate_counter(writers[i], "orders_total", "Orders taken.", labels, 1, &m) <
-			    0)
+		snprintf(value, sizeof(value), "/route/%u/%u", i, j);
+		if (tidegate_with(m, values, &cells[i][j]) < 0)
 			return 1;
-		for (unsigned int j = 0; j < SERIES; j++) {
-			char value[32];
-			const char *const values[] = {value};
-
-			snprintf(value, sizeof(value), "/route/%u/%u", i, j);
-			if (tidegate_with(m, values, &cells[i][j]) < 0)
-				return 1;
-		}
 	}
 	return 0;
+}
+
+static int writers_open(void)
+{
+	int failed = 0;
+
+	for (unsigned int i = 0; i < FILES && !failed; i++)
+		failed = writer_open(i, SERIES);
+	return failed;
 }
 
 static void count(void)
@@ -118,6 +126,61 @@ static bool read_all(const struct segment_reader *r)
 		sum += s.counter;
 	}
 	return found == FILES * SERIES && sum == counted;
+}
+
+static double memory_mb(void)
+{
+	unsigned long pages = 0, shared = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (f && fscanf(f, "%*u %lu %lu", &pages, &shared) != 2)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return (double)(pages - shared) * (double)sysconf(_SC_PAGESIZE) / (1 << 20);
+}
+
+/* 300,000 series want into 8,192 places. */
+static int measure_capped(const struct gather_options *options)
+{
+	const struct segment_options o = {
+		.path = app_path,
+		.kind = SEGMENT_APP,
+		.group = (gid_t)-1,
+		.series = 8192,
+		.histograms = 16,
+		.heap_bytes = 8192 * 96,
+	};
+	uint64_t at[3], first = 0, before = 0, refused = 0;
+	struct segment_writer *w;
+	struct gather_stats s;
+	struct gather *g;
+	double memory;
+	bool continued;
+
+	if (writer_open(FILES, MORE) || segment_writer_open(&o, &w, &continued, NULL) < 0)
+		return 1;
+	memory = memory_mb();
+	if (gather_new(options, w, &g) < 0)
+		return 1;
+	do {
+		before = refused;
+		tick(g, w, at);
+		first += at[2] - at[0];
+		gather_stats(g, &s);
+		refused = s.refused[GATHER_SERIES];
+	} while (refused != before);
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		tick(g, w, at);
+		times[0][i] = at[2] - at[0];
+	}
+	row("gather_300k_into_8192_tick", median_ms(times[0]), "ms", 50);
+	row("gather_300k_into_8192_first_ticks", (double)first / 1e6, "ms", 0);
+	row("gather_300k_into_8192_refused", (double)refused, "series", 0);
+	row("gather_300k_into_8192_memory", memory_mb() - memory, "MB", 0);
+	gather_free(g);
+	segment_writer_close(w);
+	return 0;
 }
 
 static int measure(struct gather *g, struct segment_writer *w)
@@ -187,11 +250,12 @@ int main(void)
 	if (mkdir(app_dir, 0700) == 0 && writers_open() == 0 &&
 	    segment_writer_open(&o, &w, &continued, &e) == 0 && gather_new(&g, w, &gather) == 0)
 		failed = measure(gather, w);
+	gather = gather_free(gather);
+	w = segment_writer_close(w);
+	failed = failed || measure_capped(&g);
 	if (failed)
 		fprintf(stderr, "bench: %s%s\n", e.text, tidegate_error());
-	gather_free(gather);
-	segment_writer_close(w);
-	for (unsigned int i = 0; i < FILES; i++)
+	for (unsigned int i = 0; i <= FILES; i++)
 		tidegate_close(writers[i]);
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
 	return system(command) == 0 ? failed : 1;
