@@ -8,4 +8,4 @@ files["lua"] = { globals = { "tidegate" } }
 files["lua/hooks"] = { read_globals = { "tidegate" } }
 files["lua/resty"] = { std = "ngx_lua+luajit", read_globals = { "tidegate" } }
 files["packaging/examples"] = { std = "ngx_lua+luajit" }
-files["tests"] = { globals = { "tidegate" }, read_globals = { "ngx", "jit" } }
+files["tests"] = { globals = { "tidegate" }, read_globals = { "core", "ngx", "jit" } }

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Nanoseconds of one call through the C module, the loop around it taken off: three medians of nine
--- on one line, for counter:inc(), gauge:set() and histogram:observe(). Calls are methods of a local,
--- as a script writes them.
+-- on one line, for counter:inc(), gauge:set() and histogram:observe(). Calls are methods of a
+-- local, as a script writes them.
 package.cpath = os.getenv "CPATH"
 local tg = require "tidegate"
 local TURNS, ROUNDS = 2000000, 9

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Does a known number of collection cycles and times each call itself, by a clock in nanoseconds. The
--- collector is stopped in between, so that no other step is ever made. Answers with one JSON line:
+-- Does a known number of collection cycles and times each call itself, by a clock in nanoseconds.
+-- The collector is stopped in between, so that no other step is ever made. Answers with one JSON
+-- line:
 -- {"cycles":N,"calls":N,"ns":TIME OF ALL,"empty_ns":TIME OF AS MANY EMPTY MEASURES}.
 local clock = ...
 local gc = collectgarbage
@@ -49,5 +50,5 @@ return function(cycles, what, argument)
 		local n, ns, empty_ns = cycle(what, argument)
 		calls, sum, empty = calls + n, sum + ns, empty + empty_ns
 	end
-	return string.format('{"cycles":%d,"calls":%d,"ns":%.0f,"empty_ns":%.0f}', cycles, calls, sum, empty)
+	return ('{"cycles":%d,"calls":%d,"ns":%.0f,"empty_ns":%.0f}'):format(cycles, calls, sum, empty)
 end
