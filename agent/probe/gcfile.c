@@ -55,16 +55,14 @@ static bool parse_mapping(char *line, struct mapping *ret)
 	return true;
 }
 
-/* By name, inside the process's root; so it must be shown to be the same file. On overlayfs older
- * kernels name the device of a layer in maps (the inode agrees). */
-static int open_by_name(uint32_t pid, const struct mapping *m)
+/* By name, so it must be shown to be the same file. On overlayfs older kernels name the device of a
+ * layer in maps (the inode agrees). */
+static int open_same(const char *path, const struct mapping *m)
 {
 	_cleanup_close_ int fd = -1;
-	char path[4400];
 	struct statfs fs;
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%u/root%s", pid, m->path);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
@@ -76,6 +74,18 @@ static int open_by_name(uint32_t pid, const struct mapping *m)
 	    (fstatfs(fd, &fs) < 0 || fs.f_type != OVERLAYFS_SUPER_MAGIC))
 		return -ESTALE;
 	return TAKE_FD(fd);
+}
+
+/* Inside the process's root, which is another one in a container. A process that called chroot() after
+ * it was loaded (HAProxy) has its files outside: where we are. */
+static int open_by_name(uint32_t pid, const struct mapping *m)
+{
+	char path[4400];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%u/root%s", pid, m->path);
+	fd = open_same(path, m);
+	return fd >= 0 ? fd : open_same(m->path, m);
 }
 
 static int open_mapping(uint32_t pid, const struct mapping *m)

@@ -120,6 +120,9 @@ is "$(stat -c %u "/proc/$worker")" "$(id -u nobody)" "the worker is nobody"
 is "$(readlink "/proc/$worker/root")" "$dir/empty" "and sees an empty directory"
 is "$(find "$run/app" -name "$worker-*.seg" | wc -l)" 3 "it has a file for the shared state and one a thread"
 
+grep -q "garbage collector found gateway=edge" "$world/agent.log"
+ok $? "its collector is found all the same"
+
 # ---- reloads, while clients come and go ----
 polls_begin
 hey -n 2530 -c 10 -q 100 -disable-keepalive "$haproxy/order" >"$world/hey.txt" 2>&1 &
