@@ -76,8 +76,10 @@ static struct owner *owner_of(lua_State *L)
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &owner_key);
 	p = lua_touserdata(L, -1);
 	lua_pop(L, 1);
-	if (!*p)
-		return luaL_error(L, "tidegate: the state is being closed"), NULL;
+	if (!*p) {
+		luaL_error(L, "tidegate: the state is being closed");
+		__builtin_unreachable();
+	}
 	if (!(*p)->t && tidegate_open(&o, &(*p)->t) < 0)
 		raise_error(L);
 	return *p;
