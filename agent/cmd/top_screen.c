@@ -17,6 +17,7 @@
 
 #define ESCAPE_MS  25
 #define SIZE_LEAST 2
+#define EMPTY_MOST 100
 
 static SCREEN *terminal;
 static bool is_coloured;
@@ -209,6 +210,7 @@ static int translate(int key)
 int top_screen_key(int timeout_ms)
 {
 	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+	static unsigned int empty;
 	/* What ncurses has read already is not seen by poll(). */
 	int key = getch(), r;
 
@@ -217,8 +219,9 @@ int top_screen_key(int timeout_ms)
 		if (is_ended)
 			return -EINTR;
 		key = getch();
-		/* Readable, and nothing to read: the other side hung up. */
-		if (key == ERR && r > 0)
+		/* Readable, and nothing to read, again and again: the other side hung up. */
+		empty = key == ERR && r > 0 ? empty + 1 : 0;
+		if (key == ERR && r > 0 && (!(p.revents & POLLIN) || empty == EMPTY_MOST))
 			return -EIO;
 	}
 	if (is_ended)
