@@ -74,7 +74,8 @@ $(B)/.deps-%: packaging/deps packaging/install-deps
 	$(Q)packaging/install-deps $(if $(filter all,$*),,build run $*)
 	@touch $@
 
-$(B)/obj/agent/probe/disassembler.o $(B)/fuzz/obj/agent/probe/disassembler.o: CFLAGS += -DCAPSTONE_SONAME='"$(CAPSTONE)"'
+$(B)/obj/agent/probe/disassembler.o $(B)/fuzz/obj/agent/probe/disassembler.o: \
+	CFLAGS += -DCAPSTONE_SONAME='"$(CAPSTONE)"'
 
 $(B)/tidegate: $(B)/obj/agent/main.o $(LIB)
 	$(call say,LINK,$@)

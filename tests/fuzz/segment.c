@@ -72,10 +72,12 @@ static void read_all(struct segment_reader *r)
 	}
 }
 
-static void expect_harmless(const char *text)
+/* greatest: DEL does nothing in a terminal, and JSON has it as it is. */
+static void expect_harmless(const char *text, unsigned char greatest)
 {
 	for (; *text; text++)
-		if (((unsigned char)*text < 0x20 && *text != '\n') || (unsigned char)*text >= 0x7f)
+		if (((unsigned char)*text < 0x20 && *text != '\n') ||
+		    (unsigned char)*text > greatest)
 			abort();
 }
 
@@ -108,18 +110,18 @@ static void show_all(struct segment_reader *r)
 	ui.shows_gone = true;
 	top_page_list(&page, &scene, &ui);
 	for (unsigned int i = 0; i < page.count; i++)
-		expect_harmless(page.lines[i].text);
+		expect_harmless(page.lines[i].text, 0x7e);
 	for (unsigned int i = 0; i < view.count && i < 2; i++) {
 		ui.has_selected = true;
 		ui.selected = view.rows[i].index;
 		top_detail(&before, &now, view.rows[i].gateway, &detail);
 		top_page_detail(&page, &scene, &ui);
 		for (unsigned int k = 0; k < page.count; k++)
-			expect_harmless(page.lines[k].text);
+			expect_harmless(page.lines[k].text, 0x7e);
 	}
 	strbuf_init(&out, OUTPUT_BYTES);
 	if (top_json(&scene, &before, &now, &out) == 0)
-		expect_harmless(out.data);
+		expect_harmless(out.data, 0x7f);
 	strbuf_fini(&out);
 }
 
