@@ -55,7 +55,7 @@ suite() {
 		[ -z "$file" ] || [ "$file" = "$(readlink -f "$file")" ] || with+=(--with "$file")
 	done
 	for file in $suite_files "$suite_top"/tests/{bpf,flow} /lib/x86_64-linux-gnu/libnss_files.so.2 \
-		/usr/lib/x86_64-linux-gnu/{libluajit-5.1,liblua5.3,liblua5.4}.so* \
+		/usr/lib/x86_64-linux-gnu/{libluajit-5.1,liblua5.3,liblua5.4,libcapstone}.so* \
 		"$BUILD/tests/bpf/workload"; do
 		[ ! -e "$file" ] || with+=(--with "$file")
 	done
