@@ -165,18 +165,50 @@ static int interned_new(const struct segment_series *series, uint64_t hash, stru
 	return 0;
 }
 
+/* Index in the list, whose ids ascend. */
+static size_t index_of(const struct intern_table *t, const struct interned *s)
+{
+	size_t from = 0, to = t->count;
+
+	while (to - from > 1) {
+		size_t middle = from + (to - from) / 2;
+
+		if (t->list[middle]->id <= s->id)
+			from = middle;
+		else
+			to = middle;
+	}
+	return from;
+}
+
+static struct interned *intern_find(struct intern_table *t, const struct segment_series *series,
+				    uint64_t hash)
+{
+	struct interned *s = t->bucket_count ? t->buckets[hash & (t->bucket_count - 1)] : NULL;
+
+	while (s && !(s->hash == hash && series_equals(s, series)))
+		s = s->hash_next;
+	return s;
+}
+
 int intern_series(struct intern_table *t, const struct segment_series *series,
 		  struct interned **ret)
 {
-	uint64_t hash = series_hash(series);
-	struct interned *s = t->bucket_count ? t->buckets[hash & (t->bucket_count - 1)] : NULL;
+	struct interned *s;
+	uint64_t hash;
 	int r;
 
-	for (; s; s = s->hash_next) {
-		if (s->hash == hash && series_equals(s, series)) {
-			*ret = s;
-			return 1;
-		}
+	/* Segments are append-only and read in order: mostly it is the next one. */
+	if (t->expected < t->count && series_equals(t->list[t->expected], series)) {
+		*ret = t->list[t->expected++];
+		return 1;
+	}
+	hash = series_hash(series);
+	s = intern_find(t, series, hash);
+	if (s) {
+		t->expected = index_of(t, s) + 1;
+		*ret = s;
+		return 1;
 	}
 	if (!series->is_present)
 		return -ENOENT;
@@ -198,6 +230,7 @@ int intern_series(struct intern_table *t, const struct segment_series *series,
 	s->hash_next = t->buckets[hash & (t->bucket_count - 1)];
 	t->buckets[hash & (t->bucket_count - 1)] = s;
 	t->list[t->count++] = s;
+	t->expected = t->count;
 	*ret = s;
 	return 0;
 }
@@ -219,4 +252,5 @@ void intern_sweep(struct intern_table *t, bool (*is_gone)(const struct interned 
 		interned_free(s);
 	}
 	t->count = kept;
+	t->expected = 0;
 }

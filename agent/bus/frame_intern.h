@@ -49,6 +49,7 @@ struct intern_table {
 	struct interned **buckets;
 	size_t bucket_count;
 	uint32_t next_id;
+	size_t expected; /* in the list: what follows the one asked for last */
 	uint64_t refused;
 };
 
