@@ -212,13 +212,14 @@ int intern_series(struct intern_table *t, const struct segment_series *series,
 	}
 	if (!series->is_present)
 		return -ENOENT;
-	if (!series_is_valid(series)) {
-		t->refused++;
-		return -EINVAL;
-	}
+	/* Asked at each tick for each that has no room: what costs least comes first. */
 	if (t->count >= FRAME_SERIES_MAX || t->next_id > FRAME_ID_MAX) {
 		t->refused++;
 		return -ENOSPC;
+	}
+	if (!series_is_valid(series)) {
+		t->refused++;
+		return -EINVAL;
 	}
 	r = table_reserve(t);
 	if (r < 0)
