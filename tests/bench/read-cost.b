@@ -8,7 +8,6 @@
 source "$(dirname "$0")/../flow/resty.sh"
 source "$(dirname "$0")/lib.sh"
 
-
 pairs=${PAIRS:-9} seconds_each=${SECONDS_EACH:-3}
 series=${SERIES:-250000}
 resty_begin bench-read

@@ -63,9 +63,11 @@ volume=$(sum_metric "$(page)" shop_volume_total)
 [ "$volume" -ge 99 ] && [ "$volume" -le 100 ]; ok $? "parts are counted when they are whole: $volume"
 is "$(page | grep -c '^# TYPE shop_http_requests_total counter')" 1 "one line of type"
 is "$(page | grep -v '^#' | grep -vc '^shop_\|^nginx_metric_errors')" 0 "nothing of others on the page"
-for to in 1 2 3 4 5 6 7; do curl -s "$gateway/level?to=$to" >/dev/null; done
+for to in 1 2 3 4 5 6; do hey -n 20 -c 10 "$gateway/level?to=$to" >/dev/null; done # by both workers
 curl -s "$gateway/level?to=7" >/dev/null
 wait_for 5 shown 7 shop_level; ok $? "what is set is the last one's, not the sum"
+pause 1.2 # the other worker's next sign of life changes nothing
+is "$(sum_metric "$(page)" shop_level)" 7 "and stays"
 
 errors() { sum_metric "$(page)" nginx_metric_errors_total; }
 before=$(errors || echo 0)

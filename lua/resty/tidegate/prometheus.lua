@@ -9,6 +9,7 @@
 -- logged and counts as a metric error.
 local scrape = require "resty.tidegate.scrape"
 local tg = require "resty.tidegate"
+local worker = require "resty.tidegate.worker"
 
 local ERRORS = "nginx_metric_errors_total"
 local COMBINATIONS_MAX = 4096
@@ -17,7 +18,6 @@ local COMBINATIONS_MAX = 4096
 local OTHER_UNITS = { "_bytes$", "_size$", "_ratio$", "_percent$" }
 
 local M = {}
-local is_started = false
 local prometheus = {}
 prometheus.__index = prometheus
 local metric = {}
@@ -43,17 +43,33 @@ local function joined(values)
 	return table.concat(parts, "\0")
 end
 
+-- Who set a gauge last is in the dictionary: what others set before is not its value any more.
+local function key_of(m, key) return "tidegate\0" .. m.full_name .. "\0" .. key end
+
+local function forget_old(self)
+	for _, m in pairs(self.registered) do
+		for key, cell in pairs(m.ours) do
+			local owner = self.dict_get(self.dict, key_of(m, key))
+			if owner and owner ~= ngx.worker.pid() then
+				cell:clear()
+				m.ours[key] = nil
+			end
+		end
+	end
+end
+
 -- The other one needs no call in the worker, so the first value makes the file and the timer.
-local function start()
+local function start(self)
 	if ngx.get_phase() == "init" then return end
-	is_started = true
+	self.is_started = true
 	tg.start()
+	if self.dict then worker.each_turn(function() forget_old(self) end) end
 end
 
 -- Bound once for each combination of values; nil where these values cannot be.
 local function bound(m, values, merge)
 	values = values or {}
-	if not is_started then start() end
+	if not m.parent.is_started then start(m.parent) end
 	local key = joined(values)
 	local cell = m.cells[key]
 	if cell then return cell end
@@ -105,7 +121,11 @@ end
 function metric:set(value, labels)
 	local cell = bound(self, labels, "last")
 	value = cell and number(self, value)
-	if value then cell:set(value) end
+	if not value then return end
+	cell:set(value)
+	local dict, key = self.parent.dict, joined(labels or {})
+	self.ours[key] = cell
+	if dict then dict:set(key_of(self, key), ngx.worker.pid()) end
 end
 
 function metric:observe(value, labels)
@@ -166,7 +186,7 @@ local function register(self, kind, name, help, labels)
 	local full = self.prefix .. name
 	if self.registered[full] then return inert(self, kind, "duplicate metric " .. full) end
 	local m = { kind = kind, name = full, help = help, labels = labels or {}, parent = self,
-		cells = {}, cell_count = 0, rests = {} }
+		cells = {}, cell_count = 0, rests = {}, ours = {} }
 	local why = name_for(m, kind, full)
 	if why then return inert(self, kind, why) end
 	for _, method in ipairs(METHODS[kind]) do m[method] = metric[method] end
@@ -182,7 +202,7 @@ function prometheus:gauge(...) return register(self, "gauge", ...) end
 function prometheus:histogram(...) return register(self, "histogram", ...) end
 
 function prometheus:log_error(text)
-	if not is_started then start() end
+	if not self.is_started then start(self) end
 	ngx.log(ngx.ERR, "tidegate: ", text)
 	self.errors:inc()
 end
@@ -204,16 +224,19 @@ end
 -- The other one's; there is nothing to do.
 function prometheus:init_worker() return self end
 
--- dict_name: taken, not used. options: prefix, error_metric_name as there; agent, "127.0.0.1:9465".
+-- dict_name: its dictionary only remembers which worker set a gauge last. options: prefix and
+-- error_metric_name as there; agent, "127.0.0.1:9465".
 -- A text is the prefix. In init_by_lua or init_worker_by_lua.
 function M.init(dict_name, options)
 	if type(options) == "string" then options = { prefix = options } end
 	options = options or {}
+	local dict = ngx.shared[dict_name or "prometheus_metrics"]
 	local self = setmetatable({ registered = {}, prefix = options.prefix or "",
 		error_name = with_suffix(options.error_metric_name or ERRORS, "_total"),
-		agent = options.agent or "127.0.0.1:9465", initialized = true }, prometheus)
+		agent = options.agent or "127.0.0.1:9465", initialized = true,
+		dict = dict, dict_get = dict and dict.get }, prometheus) -- before its hits are counted
 	self.errors = tg.counter(self.error_name, {}, "Number of nginx-lua-prometheus errors"):with()
-	start()
+	start(self)
 	return self
 end
 

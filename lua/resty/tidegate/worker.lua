@@ -8,6 +8,7 @@ local vm = require "resty.tidegate.vm"
 local INTERVAL, DEAD_AFTER, COMPLAIN_EVERY = 1, 5, 60
 
 local M = {}
+local hooks = {}
 local tg, started_in
 local ticked_at, complained_at = 0, -COMPLAIN_EVERY
 
@@ -25,6 +26,7 @@ local function turn(is_last)
 	vm.record()
 	shdict.record()
 	profile.look(tg.region(), tg.record(), is_last)
+	for _, hook in ipairs(hooks) do hook() end
 end
 
 local function tick(premature)
@@ -39,6 +41,9 @@ local function schedule()
 	if not done then complain(ngx.ERR, "no timer: " .. tostring(why)) end
 	return done and true or nil, why
 end
+
+-- A function of the module's own that is called at each turn.
+function M.each_turn(hook) hooks[#hooks + 1] = hook end
 
 -- nginx forgets a repeating timer when there is no place for its next turn
 -- (lua_max_pending_timers). Called for each request by tg.log().
