@@ -566,8 +566,9 @@ static void test_one_file_counts_once(void **state)
 /* Another user's file takes the name of ours. */
 static void test_name_taken_by_another_user(void **state)
 {
+	struct segment_header h;
 	char other[160];
-	int fd;
+	int fd, theirs;
 
 	(void)state;
 	if (geteuid() != 0)
@@ -577,9 +578,11 @@ static void test_name_taken_by_another_user(void **state)
 	tick();
 	assert_true(value_of("a_total") == 7);
 	snprintf(other, sizeof(other), "%s/other", dir);
-	close(open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
-	memset(image + 16384, 0xff, IMAGE_BYTES - 16384);
-	assert_int_equal(truncate(other, IMAGE_BYTES), 0);
+	memcpy(&h, image, sizeof(h));
+	memcpy(image + h.cells_offset, &(uint64_t){1000}, sizeof(uint64_t));
+	theirs = open(other, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	assert_true(pwrite(theirs, image, IMAGE_BYTES, 0) == IMAGE_BYTES);
+	assert_int_equal(flock(theirs, LOCK_EX | LOCK_NB), 0);
 	assert_int_equal(chown(other, 65534, 65534), 0);
 	assert_int_equal(rename(other, planted), 0);
 	tick();
@@ -589,6 +592,7 @@ static void test_name_taken_by_another_user(void **state)
 	tick();
 	assert_true(value_of("a_total") == 7);
 	assert_int_equal(stats().folded, 1);
+	close(theirs);
 }
 
 /* Hundreds of living files that belong to no gateway, and a user that has more than its share. */
