@@ -8,9 +8,11 @@
 #include "segment/gather.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
-#define FILE_BYTES (64ull << 20)
-#define SWEEP_NS   (60 * NS_PER_S)
+#define FILE_BYTES  (64ull << 20)
+#define OTHER_FILES 512
+#define SWEEP_NS    (60 * NS_PER_S)
 
 static bool record_matches(const struct segment_gateway *g, const struct gather_writer *w)
 {
@@ -69,6 +71,20 @@ static bool owner(void *data, const struct gather_writer *w, struct gather_owner
 	return true;
 }
 
+/* A descriptor a file, beside those that the courier has anyway. */
+static void raise_descriptors(rlim_t want)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
+		return;
+	limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < want)
+		log_warning("courier", "fewer descriptors than app.files",
+			    "limit=%lu want=%lu do=\"raise LimitNOFILE\"",
+			    (unsigned long)limit.rlim_cur, (unsigned long)want);
+}
+
 void courier_app_open(struct courier *c)
 {
 	const struct config *config = c->ctx->config;
@@ -81,6 +97,7 @@ void courier_app_open(struct courier *c)
 		.data = c,
 	};
 
+	raise_descriptors((rlim_t)config->app_files + OTHER_FILES);
 	snprintf(dir, sizeof(dir), "%s/app", config->_runtime_dir);
 	if (c->writer && gather_new(&options, c->writer, &c->gather) < 0) {
 		log_error("courier", "no memory for metrics of gateway scripts", "%s", "");
