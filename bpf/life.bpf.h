@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Threads come and go: what a watched process forks is watched before it runs; what ends, or
- * becomes another program by exec (masters aside), is left for the agent to fold. fork runs in the
- * parent, exit and exec in the thread concerned.
+ * Threads come and go: what a watched process forks is watched before it runs; what ends is left for
+ * the agent to fold. fork runs in the parent, exit in the thread concerned.
  */
 #pragma once
 
@@ -50,7 +49,8 @@ static __always_inline void life_fork(u32 tid, u32 tgid)
 	struct slot *parent = slot_current(), *s;
 	int index;
 
-	if (!parent || !tid)
+	/* The agent sees a child in /proc a moment before we do. */
+	if (!parent || !tid || slot_find(tid))
 		return;
 	index = slot_take();
 	if (index < 0) {
@@ -74,6 +74,7 @@ static __always_inline void life_fork(u32 tid, u32 tgid)
 	}
 }
 
+/* All that it has: the agent may have given it one in the moment of its fork. */
 static __always_inline void slot_end(u32 tid)
 {
 	u64 lanes = control.tid_buckets[tid & (TID_BUCKETS - 1)];
@@ -88,7 +89,6 @@ static __always_inline void slot_end(u32 tid)
 		lane_swap(tid, lane, 0);
 		s->loop_since_ns = 0;
 		s->state = SLOT_EXITED;
-		return;
 	}
 }
 
@@ -99,25 +99,6 @@ static __always_inline void life_end(void)
 
 	if (ids)
 		slot_end((u32)ids);
-}
-
-/* A master that executes itself anew (HAProxy's reload) stays: it forks the next worker before the
- * agent can look. What others become is none of ours; the agent finds out. */
-static __always_inline void life_exec(void)
-{
-	u64 ids = current_ids();
-	struct slot *s = ids ? slot_find((u32)ids) : NULL;
-
-	if (!s)
-		return;
-	if (s->role != ROLE_MASTER) {
-		slot_end((u32)ids);
-		return;
-	}
-	s->loop_since_ns = 0;
-	s->enter_ns = 0;
-	s->args_id = 0;
-	s->gc_since_ns = 0;
 }
 
 static __always_inline u32 kernel_u32(u64 at)
@@ -188,19 +169,5 @@ SEC("raw_tp/sched_process_exit")
 int BPF_PROG(exit_life_raw_tp)
 {
 	life_end();
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(exec_tp_btf)
-{
-	life_exec();
-	return 0;
-}
-
-SEC("raw_tp/sched_process_exec")
-int BPF_PROG(exec_raw_tp)
-{
-	life_exec();
 	return 0;
 }

@@ -2,6 +2,7 @@
 /* All BPF programs of the keeper, as one object: which of them load is the ladder's choice. */
 #include "slot.bpf.h"
 
+#include "exec.bpf.h"
 #include "life.bpf.h"
 #include "loop.bpf.h"
 #include "request.bpf.h"

@@ -285,6 +285,7 @@ struct control {
 	/* per gateway: which bank counts, connections found by seeding */
 	u32 bank_active[GATEWAYS];
 	u64 seeded[GATEWAYS];
+	u64 names[GATEWAYS][2]; /* of the master, as in /proc/PID/comm, padded with 0 */
 	u64 claims[CLAIMS];
 	/* records in use; how many of them are a gateway's; gateways that have some beyond */
 	u32 upstreams, upstream_names[GATEWAYS];

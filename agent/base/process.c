@@ -275,8 +275,11 @@ int process_start_time(pid_t pid, uint64_t *ret)
 	if (r < 0)
 		return r == -ENOENT ? -ESRCH : r;
 	p = strrchr(buf, ')'); /* the name before it may hold anything */
-	if (!p)
+	if (!p || p[1] != ' ')
 		return -EBADMSG;
+	/* It has ended, and nobody has asked how. */
+	if (p[2] == 'Z' || p[2] == 'X')
+		return -ESRCH;
 	for (p++; *p && field < 22; p++)
 		if (*p == ' ')
 			field++;

@@ -66,5 +66,5 @@ uint64_t process_caps(void);
 uint64_t process_cpu_ns(uint32_t pid);
 
 /* Start time of a process in clock ticks since boot (/proc/PID/stat field 22): with the pid it
- * names one process for ever. -ESRCH when there is none. */
+ * names one process for ever. -ESRCH when there is none, or it waits to be reaped. */
 int process_start_time(pid_t pid, uint64_t *ret);

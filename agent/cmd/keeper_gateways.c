@@ -184,6 +184,7 @@ static void watch_processes(struct keeper *k, struct watched *w, unsigned int in
 	struct beyond beyond = {.probes = k->probes};
 	unsigned int unwatched = 0;
 
+	probe_set_master(k->probes, index, (uint32_t)f->master);
 	for (unsigned int i = 0; i < f->port_count; i++)
 		probe_set_listen_port(k->probes, f->ports[i], true);
 	for (unsigned int i = 0; i < f->process_count; i++) {
@@ -284,17 +285,22 @@ static void watch_found(struct keeper *k, const struct gateway_found *f)
 		watch_processes(k, w, (unsigned int)index, f);
 }
 
+static bool master_lives(pid_t pid, uint64_t since)
+{
+	uint64_t start;
+
+	return process_start_time(pid, &start) >= 0 && start == since;
+}
+
 static void mark_gone(struct keeper *k)
 {
 	unsigned int count = segment_writer_header(k->segment)->gateways_count;
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct segment_gateway *g = keeper_record(k, i);
-		uint64_t start;
 
 		if (g->state != SEGMENT_GATEWAY_LIVE ||
-		    (process_start_time((pid_t)g->master_pid, &start) >= 0 &&
-		     start == g->master_start))
+		    master_lives((pid_t)g->master_pid, g->master_start))
 			continue;
 		log_info("keeper", "gateway gone", "gateway=%s instance=%s master=%u", g->name,
 			 g->instance, g->master_pid);
@@ -313,11 +319,14 @@ void keeper_scan(struct keeper *k)
 	uint64_t refused, now = clock_mono_ns(), swallowed;
 	int n;
 
-	mark_gone(k);
 	n = gateways_scan(k->gateways, k->found, (unsigned int)k->ctx->config->gateways_most,
 			  &refused);
+	/* After the scan: a master that left before it must leave its record to its successor, or
+	 * threads that both have counted would be counted in two. */
+	mark_gone(k);
 	for (int i = 0; i < n; i++)
-		watch_found(k, &k->found[i]);
+		if (master_lives(k->found[i].master, k->found[i].master_start))
+			watch_found(k, &k->found[i]);
 	if (k->probes)
 		keeper_seed(k);
 	if (n == 0 && !k->said_nothing_found)

@@ -71,6 +71,9 @@ void probe_refuse_threads(struct probe_set *set, unsigned int n);
 /* Ends the watching of every thread of a process (as if it had exited). */
 void probe_forget_process(struct probe_set *set, uint32_t tgid);
 
+/* Remembers the name that a gateway's master has in the kernel: who was forked by it and executes a
+ * program of that name stays watched. */
+int probe_set_master(struct probe_set *set, unsigned int gateway, uint32_t pid);
 /* TCP ports and unix sockets on which a gateway listens: connections accepted there, or found by
  * seeding with that local port, are downstream. */
 int probe_set_listen_port(struct probe_set *set, uint16_t port, bool is_on);

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define FLAG_EXITING 0x4 /* PF_EXITING, in /proc/PID/stat */
+
 static const char *const syscall_names[SYSCALL_COUNT] = {
 #define X(name, ...) #name,
 	SYSCALL_ROWS(X)
@@ -160,6 +162,21 @@ static bool thread_exists(uint32_t tgid, uint32_t tid)
 	return access(path, F_OK) == 0;
 }
 
+/* True also for one on its way out, or waiting to be reaped, whose end the kernel has told already. */
+static bool thread_ended(uint32_t tgid, uint32_t tid)
+{
+	char path[64], text[1024];
+	const char *p;
+	unsigned int flags;
+
+	snprintf(path, sizeof(path), "/proc/%u/task/%u/stat", tgid, tid);
+	if (str_read_file(path, text, sizeof(text)) < 0)
+		return true;
+	p = strrchr(text, ')');
+	return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+	       flags & FLAG_EXITING;
+}
+
 static void slot_end(struct probe_set *set, unsigned int index)
 {
 	struct slot *s = set->slots[index];
@@ -208,10 +225,27 @@ int probe_watch_thread(struct probe_set *set, unsigned int gateway, uint32_t tgi
 		return -ENOSPC;
 	}
 	/* It may have ended before it was entered, and would then never be marked. */
-	if (!thread_exists(tgid, tid)) {
+	if (thread_ended(tgid, tid)) {
 		slot_end(set, (unsigned int)index);
 		return -ESRCH;
 	}
+	return 0;
+}
+
+int probe_set_master(struct probe_set *set, unsigned int gateway, uint32_t pid)
+{
+	char path[64], text[32];
+	uint64_t name[2] = {0};
+	int n;
+
+	if (gateway >= set->gateways || gateway >= GATEWAYS)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	n = str_read_file(path, text, sizeof(text));
+	if (n <= 0 || (size_t)n >= sizeof(name))
+		return n < 0 ? n : -EINVAL;
+	memcpy(name, text, (size_t)n);
+	memcpy(set->control->names[gateway], name, sizeof(name));
 	return 0;
 }
 
