@@ -26,6 +26,7 @@ struct process_spec {
 	int fallback_id;         /* uid where that user does not exist: PROCESS_ID_BASE + this */
 	uint64_t caps;           /* bit mask of CAP_x that it keeps (permitted and effective) */
 	enum process_filter filter;
+	int nice; /* above 0: whoever serves requests goes first */
 };
 
 #define PROCESS_ID_BASE 61700 /* fallback ids: inside systemd's range for dynamic users */

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -117,6 +118,8 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 	log_set_process(spec->name);
 	process_close_fds(keep, ARRAY_LEN(keep));
 	signal(SIGPIPE, SIG_IGN);
+	if (spec->nice)
+		setpriority(PRIO_PROCESS, 0, spec->nice);
 	/* A terminal's ^C and a group's SIGTERM go to all; only the supervisor decides. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
