@@ -5,7 +5,7 @@
 # loads here: "hello" (the least that Lua can do), and two that are calibrated in this run to take 12
 # and 100 us of CPU a request without probes, which have budgets; and "tls", the hello inside TLS, keep-alive,
 # where plain bytes come from the library's calls. HAProxy and caddy with their hello, by the best tier.
-# PAIRS: how many; TIERS: which.
+# PAIRS: how many; TIERS: which; HANDLERS: of hello tls 12us 100us others.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/../flow/tls.sh"
 
@@ -109,9 +109,13 @@ declare -A urls=() lowest_of=()
 gateway_match=nginx=nginx last_found='TLS library found'
 nginx_with_tls
 start_nginx 1 || exit 1
-urls=([hello]="$gateway/bench" [tls]="$tls/bench")
+handlers=" ${HANDLERS:-hello tls 12us 100us others} "
+wanted() { [[ $handlers == *" $1 "* ]]; }
+wanted hello && urls[hello]=$gateway/bench
+wanted tls && urls[tls]=$tls/bench
 worker=$(children_of "$nginx_pid" | awk '{print $1}')
 for us in 12 100; do
+	wanted ${us}us || continue
 	if calibrate ${us}000; then
 		urls[${us}us]="$gateway/turns?n=$turns"
 		echo "# handler of $us us: $turns turns took $took ns"
@@ -119,7 +123,7 @@ for us in 12 100; do
 done
 for tier in ${TIERS:-fentry tp_btf raw_tp tracepoint}; do
 	loads "$tier" || { echo "# $tier does not load here"; continue; }
-	tls_seen "$tier"
+	wanted tls && tls_seen "$tier"
 	measure_pairs "$tier"
 	for name in hello tls 12us 100us; do
 		[ -n "${urls[$name]:-}" ] || continue
@@ -128,6 +132,7 @@ for tier in ${TIERS:-fentry tp_btf raw_tp tracepoint}; do
 	done
 done
 for name in 12us 100us; do
+	wanted $name || continue
 	limit=budget_$name
 	row gateway_cpu_per_request_$name "" ratio "without probes" "$(lowest <<<"${lowest_of[$name]:-}")" "${!limit}"
 done
@@ -186,6 +191,6 @@ other() { # other NAME COMMAND...
 	kill "$worker"
 	wait "$worker"
 }
-other haproxy haproxy -f "$world/haproxy.cfg"
-other caddy env HOME="$world" GOMAXPROCS=1 caddy run --config "$world/Caddyfile" --adapter caddyfile
+wanted others && other haproxy haproxy -f "$world/haproxy.cfg"
+wanted others && other caddy env HOME="$world" GOMAXPROCS=1 caddy run --config "$world/Caddyfile" --adapter caddyfile
 world_end
