@@ -139,7 +139,7 @@ local function find(m, labels, is_overflow)
 		cell = append(m, labels)
 		series[key] = cell
 	end
-	return cell
+	return cell, key
 end
 
 local function encode(m, value_of)
@@ -148,19 +148,25 @@ local function encode(m, value_of)
 	return table.concat(parts)
 end
 
+-- As with(), and a text that stands for the series: nil where it is not theirs alone.
+function metric:bind(...)
+	if select("#", ...) ~= #self.labels then
+		error(("tidegate: metric %s: %d label values, %d are needed")
+			:format(self.name, select("#", ...), #self.labels), 3)
+	end
+	local values = { ... }
+	local cell, key = find(self, encode(self, function(i) return names.clean(values[i]) end))
+	if cell then return cell, key end
+	r.h.refused = r.h.refused + 1ULL
+	cell = #self.labels > 0 and find(self, encode(self, function() return OVERFLOW end), true)
+	return cell or ffi.cast(types[self.kind], nowhere), nil
+end
+
 -- The series of these label values: bind once, keep it. Without room it is the one whose values are
 -- all "_overflow", or counts nowhere; never nil, never raises but for a wrong number of values.
 function metric:with(...)
-	if select("#", ...) ~= #self.labels then
-		error(("tidegate: metric %s: %d label values, %d are needed")
-			:format(self.name, select("#", ...), #self.labels), 2)
-	end
-	local values = { ... }
-	local cell = find(self, encode(self, function(i) return names.clean(values[i]) end))
-	if cell then return cell end
-	r.h.refused = r.h.refused + 1ULL
-	cell = #self.labels > 0 and find(self, encode(self, function() return OVERFLOW end), true)
-	return cell or ffi.cast(types[self.kind], nowhere)
+	local cell = self:bind(...)
+	return cell
 end
 
 local function same(m, kind, labels)

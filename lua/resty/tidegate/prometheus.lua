@@ -56,7 +56,7 @@ local function register(self, kind, name, help, labels)
 	local full = self.prefix .. name
 	if self.registered[full] then return inert(self, kind, "duplicate metric " .. full) end
 	local m = { kind = kind, name = full, help = help, labels = labels or {}, parent = self,
-		cells = {}, cell_count = 0, rests = {}, ours = {} }
+		cells = {}, keys = {}, cell_count = 0, rests = {}, ours = {} }
 	local why = name_for(m, kind, full)
 	if why then return inert(self, kind, why) end
 	for _, method in ipairs(METHODS[kind]) do m[method] = metric.methods[method] end

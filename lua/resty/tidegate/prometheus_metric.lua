@@ -5,6 +5,7 @@ local tg = require "resty.tidegate"
 local worker = require "resty.tidegate.worker"
 
 local COMBINATIONS_MAX = 4096
+local SHARED = "" -- no series' key
 
 local methods = {}
 local M = { methods = methods }
@@ -30,12 +31,12 @@ local function joined(values)
 end
 
 -- Who set a gauge last is in the dictionary: what others set before is not its value any more.
-local function key_of(m, key) return "tidegate\0" .. m.full_name .. "\0" .. key end
+local function key_of(key) return "tidegate\0" .. key end
 
 local function forget_old(self)
 	for _, m in pairs(self.registered) do
 		for key, cell in pairs(m.ours) do
-			local owner = self.dict_get(self.dict, key_of(m, key))
+			local owner = self.dict_get(self.dict, key_of(key))
 			if owner and owner ~= ngx.worker.pid() then
 				cell:clear()
 				m.ours[key] = nil
@@ -65,11 +66,15 @@ local function bound(m, values, merge)
 	end
 	local declared = M.declare(m, merge)
 	if not declared then return nil end
-	if m.cell_count == COMBINATIONS_MAX then m.cells, m.cell_count = {}, 0 end
-	cell = declared:with(unpack(values))
-	m.cells[key], m.cell_count = cell, m.cell_count + 1
-	return cell
+	if m.cell_count == COMBINATIONS_MAX then m.cells, m.keys, m.cell_count = {}, {}, 0 end
+	m.cells[key], m.keys[key] = declared:bind(unpack(values))
+	m.cell_count = m.cell_count + 1
+	return m.cells[key]
 end
+
+-- Where something is kept beside a series. Clients may choose values, so there are as many places
+-- as series; values that found no room share one.
+local function place(m, values) return m.keys[joined(values or {})] or SHARED end
 
 local function number(m, value, default)
 	if value == nil then value = default end
@@ -89,7 +94,7 @@ local function count(m, cell, value, labels)
 	end
 	local whole = math.floor(value)
 	if whole ~= value then
-		local key = joined(labels or {})
+		local key = place(m, labels)
 		local rest = (m.rests[key] or 0) + value - whole
 		if rest >= 1 then rest, whole = rest - 1, whole + 1 end
 		m.rests[key] = rest
@@ -109,9 +114,10 @@ function methods:set(value, labels)
 	value = cell and number(self, value)
 	if not value then return end
 	cell:set(value)
-	local dict, key = self.parent.dict, joined(labels or {})
+	local dict, key = self.parent.dict, place(self, labels)
+	if key == SHARED then return end
 	self.ours[key] = cell
-	if dict then dict:set(key_of(self, key), ngx.worker.pid()) end
+	if dict then dict:set(key_of(key), ngx.worker.pid()) end
 end
 
 function methods:observe(value, labels)

@@ -45,9 +45,10 @@ local M = {}
 -- Lines, each with its end, of the metrics in names, of the gateway that the record is about (nil:
 -- of every one on this host); nil and why where the agent does not answer.
 function M.lines(address, names, record)
+	-- Read before we wait: the record is the agent's memory, which goes when that begins anew.
+	local ours = record and 'instance="' .. ffi.string(record.instance) .. '"'
 	local body, why = ask(address)
 	if not body then return nil, "the agent does not answer at " .. address .. ": " .. why end
-	local ours = record and 'instance="' .. ffi.string(record.instance) .. '"'
 	local lines = {}
 	for line in body:gmatch "[^\n]+" do
 		local is_told = names[family(line, names)]

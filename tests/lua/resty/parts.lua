@@ -102,6 +102,50 @@ is(time "-", nil, "none")
 is(time "-, 0.5", 0.5, "one that was not reached")
 is(time "0.1, . : x", 0.1, "what is no number is nothing")
 
+-- ---- the Prometheus calls: what clients choose takes no memory without end ----
+
+local prometheus = require "resty.tidegate.prometheus".init()
+local function entries(t)
+	local n = 0
+	for _ in pairs(t) do n = n + 1 end
+	return n
+end
+local level = prometheus:gauge("level_of", "", { "client" })
+local volume = prometheus:counter("volume_total", "", { "client" })
+for i = 1, 5000 do
+	level:set(i, { i })
+	volume:inc(0.5, { i })
+end
+is(entries(level.ours), 0, "gauges that found no room are nobody's")
+is(entries(volume.rests), 1, "parts of what found no room are added up in one place")
+local many = prometheus:counter("many_total", "", { "n" })
+local had = c:with(1):get()
+for i = 1, 100 do many:inc(0.5, { "1\0" .. i }) end
+is(c:with(1):get() - had, 50, "values that are one series when they are cleaned count there")
+is(entries(many.rests), 1, "and parts of them in one place")
+
+-- ---- the agent's answer: its memory may go while it is waited for ----
+
+local record = ffi.new "tidegate_gateway"
+ffi.copy(record.instance, "host/1")
+local answers = {
+	"HTTP/1.0 200 OK\r\n\r\n# TYPE x_total counter\n" ..
+	"x_total{instance=\"host/1\"} 1\nx_total{instance=\"host/2\"} 2\n" ..
+	"y_total{instance=\"host/1\"} 3\n",
+}
+local sock = {
+	settimeout = function() end, close = function() end,
+	connect = function() return true end,
+	send = function() ffi.copy(record.instance, "host/2") return true end,
+	receive = function() return table.remove(answers), "closed", "" end,
+}
+local socket = ngx.socket
+ngx.socket = { tcp = function() return sock end } -- luacheck: ignore 122
+local lines = require "resty.tidegate.scrape".lines("127.0.0.1:9", { x_total = true }, record)
+ngx.socket = socket -- luacheck: ignore 122
+is(table.concat(lines), "# TYPE x_total counter\nx_total{instance=\"host/1\"} 1\n",
+	"lines of the gateway that asked")
+
 io.write("1..", count, "\n")
 io.flush()
 os.exit(0)
