@@ -134,11 +134,12 @@ static void refuse(struct gather *g, ino_t inode, enum gather_refusal why)
 
 static bool file_own(const struct gather *g, struct gather_file *f)
 {
-	char name[SEGMENT_NAME_BYTES];
+	char raw[SEGMENT_NAME_BYTES], name[SEGMENT_NAME_BYTES];
 	struct gather_writer w = {f->uid, f->h.writer_pid, f->h.writer_parent, name};
 
-	memcpy(name, f->h.gateway, sizeof(name));
-	name[sizeof(name) - 1] = '\0';
+	memcpy(raw, f->h.gateway, sizeof(raw));
+	raw[sizeof(raw) - 1] = '\0';
+	gather_text_clean(name, sizeof(name), raw);
 	return g->o.owner(g->o.data, &w, &f->owner);
 }
 

@@ -60,16 +60,18 @@ static bool is_own_label(const char *key)
 }
 
 /* Descriptor that the series gets; false: the name is not one that a script may use. */
-static bool describe(const struct segment_series *s, struct metric_desc *ret)
+static bool describe(const struct segment_series *s, char help[GATHER_HELP_BYTES],
+		     struct metric_desc *ret)
 {
 	const struct metric_desc *known;
 
 	if (!is_name(s->name))
 		return false;
+	gather_text_clean(help, GATHER_HELP_BYTES, s->help);
 	*ret = (struct metric_desc){
 		.name = s->name,
 		.unit = is_name(s->unit) ? s->unit : "",
-		.help = s->help,
+		.help = help,
 		.kind = s->kind,
 		.merge = s->merge,
 		.scope = METRIC_INSTANCE,
@@ -130,20 +132,30 @@ int gather_names_new(const struct segment_writer *w, struct gather_names **ret)
 	return 0;
 }
 
-/* A value that travels: no byte that is not UTF-8, no control characters, bounded. */
-static void value_copy(char *to, const char *from)
+/* Of n bytes at s, 0: no UTF-8. Terminals obey those of two bytes (C1), too. */
+static bool is_shown(const char *s, size_t n)
 {
-	size_t at = 0, n;
+	const unsigned char *p = (const unsigned char *)s;
+
+	if (n == 2)
+		return p[0] != 0xc2 || p[1] >= 0xa0;
+	return n > 1 || (n == 1 && p[0] >= ' ' && p[0] != 0x7f);
+}
+
+void gather_text_clean(char *to, size_t size, const char *from)
+{
+	size_t at = 0, n, put;
 
 	for (; *from; from += n ? n : 1) {
 		n = str_utf8_length(from);
-		if (at + (n ? n : 1) >= GATHER_VALUE_MAX)
+		put = is_shown(from, n) ? n : 1;
+		if (at + put >= size)
 			break;
-		if (n > 1)
+		if (is_shown(from, n))
 			memcpy(to + at, from, n);
 		else
-			to[at] = n && (unsigned char)*from >= ' ' && *from != 0x7f ? *from : '?';
-		at += n ? n : 1;
+			to[at] = '?';
+		at += put;
 	}
 	to[at] = '\0';
 }
@@ -172,7 +184,7 @@ static bool labels_build(const struct gather_owner *owner, const struct segment_
 		for (unsigned int j = 0; j < i; j++)
 			if (str_equal(key, s->labels[j].key))
 				return false;
-		value_copy(l->values[l->count], s->labels[i].value);
+		gather_text_clean(l->values[l->count], GATHER_VALUE_MAX, s->labels[i].value);
 		l->pairs[l->count][0] = key;
 		l->pairs[l->count][1] = l->values[l->count];
 		l->count++;
@@ -205,12 +217,13 @@ int gather_series_find(struct gather_names *n, struct segment_writer *w,
 		       const struct gather_owner *owner, const struct segment_series *s,
 		       enum gather_refusal *ret_refusal)
 {
+	char help[GATHER_HELP_BYTES];
 	struct metric_desc m;
 	struct label_set l;
 	int index = -ENOSPC;
 
 	*ret_refusal = GATHER_NAME;
-	if (!describe(s, &m) || !labels_build(owner, s, &l))
+	if (!describe(s, help, &m) || !labels_build(owner, s, &l))
 		return -EINVAL;
 	*ret_refusal = name_check(n, m.name, m.kind);
 	if (*ret_refusal == GATHER_KIND)

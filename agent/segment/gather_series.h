@@ -8,12 +8,17 @@
 #include "segment/gather.h"
 #include "segment/reader.h"
 
-#define GATHER_NAMES     4096 /* metric names, all gateways together */
-#define GATHER_OWN       2    /* labels that are put before those of the script */
-#define GATHER_NAME_MAX  128
-#define GATHER_VALUE_MAX 256
+#define GATHER_NAMES      4096 /* metric names, all gateways together */
+#define GATHER_OWN        2    /* labels that are put before those of the script */
+#define GATHER_NAME_MAX   128
+#define GATHER_VALUE_MAX  256
+#define GATHER_HELP_BYTES 513
 
 struct gather_names;
+
+/* A text that travels and may be shown on a terminal: no byte that is not UTF-8, no control
+ * characters ('?' for each), cut between characters. Up to size bytes with the NUL. */
+void gather_text_clean(char *to, size_t size, const char *from);
 
 /* With the names that app.seg has. */
 int gather_names_new(const struct segment_writer *w, struct gather_names **ret);

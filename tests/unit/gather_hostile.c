@@ -39,9 +39,12 @@ static struct segment_reader *reader;
 static unsigned char image[IMAGE_BYTES];
 static char planted[160];
 
+static char told_gateway[SEGMENT_NAME_BYTES];
+
 static bool owner(void *data, const struct gather_writer *w, struct gather_owner *ret)
 {
 	(void)data;
+	strcpy(told_gateway, w->gateway);
 	if (w->uid != getuid() || strcmp(w->gateway, "nobody") == 0)
 		return false;
 	strcpy(ret->gateway, "nginx");
@@ -695,6 +698,45 @@ static void test_gauge_without_value(void **state)
 	tidegate_close(t);
 }
 
+/* What a script says is shown on terminals, and has its share of the room for names. */
+static void test_texts_are_cleaned(void **state)
+{
+	static uint64_t bytes[IMAGE_BYTES / sizeof(uint64_t)];
+	struct segment_header *h = (void *)bytes;
+	struct segment_entry *d;
+	struct segment_series s;
+	unsigned int found = 0;
+	char *help;
+	int fd;
+
+	(void)state;
+	memcpy(bytes, image, sizeof(bytes));
+	d = (void *)((char *)bytes + h->directory_offset);
+	help = (char *)bytes + h->heap_offset + h->heap_used;
+	d[0].help_offset = (uint32_t)h->heap_used;
+	d[0].help_bytes = 8009;
+	memset(help, 'h', 8009);
+	memcpy(help, "\033\302\233\377\n\303\244", 7);
+	help[8009] = '\0';
+	h->heap_used += 8010;
+	strcpy(h->gateway, "a\033[2J\377");
+	agent_start(8);
+	fd = plant(bytes, true);
+	tick();
+	assert_string_equal(told_gateway, "a?[2J?");
+	assert_true(value_of("a_total") == 7);
+	for (unsigned int i = 0; i < segment_reader_series_count(reader); i++) {
+		if (!segment_reader_series(reader, i, &s) || strcmp(s.name, "a_total") != 0)
+			continue;
+		found++;
+		assert_memory_equal(s.help, "????\303\244hhh", 9);
+		assert_int_equal(strlen(s.help), 512);
+	}
+	assert_int_equal(found, 1);
+	assert_true(segment_writer_header(writer)->heap_used < 2048);
+	close(fd);
+}
+
 /* In a pid namespace of its own every gateway's worker is process 2. */
 static void test_pid_namespaces(void **state)
 {
@@ -815,6 +857,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nobody_takes_the_places, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_series, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gauge_without_value, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_texts_are_cleaned, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pid_namespaces, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_tmpfs, setup, teardown),
 	};
