@@ -79,7 +79,7 @@ static void look(struct tidegate *t, struct host *host)
 	close(fd);
 }
 
-/* By master; else the only one there is, or the one of our name. */
+/* By master; else the only live one of our name. */
 static const struct segment_gateway *find_ours(const struct tidegate *t, const struct host *host)
 {
 	const struct segment_gateway *g =
