@@ -76,6 +76,34 @@ size_t str_utf8_length(const char *text)
 	return n;
 }
 
+/* Of n bytes at s; 0: no UTF-8. */
+static bool is_shown(const char *s, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)s;
+
+	if (n == 2)
+		return p[0] != 0xc2 || p[1] >= 0xa0;
+	return n > 1 || (n == 1 && p[0] >= ' ' && p[0] != 0x7f);
+}
+
+void str_clean(char *dst, size_t size, const char *src)
+{
+	size_t at = 0, n, put;
+
+	for (; *src; src += n ? n : 1) {
+		n = str_utf8_length(src);
+		put = is_shown(src, n) ? n : 1;
+		if (at + put >= size)
+			break;
+		if (is_shown(src, n))
+			memcpy(dst + at, src, n);
+		else
+			dst[at] = '?';
+		at += put;
+	}
+	dst[at] = '\0';
+}
+
 unsigned int str_distance(const char *a, const char *b)
 {
 	unsigned int rows[3][DISTANCE_MAX] = {0};

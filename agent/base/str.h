@@ -18,6 +18,9 @@ bool str_ends(const char *s, const char *suffix);
 
 /* Length of the UTF-8 sequence at s, 0 when there is none (overlong, surrogate, cut). */
 size_t str_utf8_length(const char *s);
+/* A text of others that travels and may be shown on a terminal: '?' for each byte that is no UTF-8
+ * and each control character (C1 too), cut between characters. Up to size bytes with the NUL. */
+void str_clean(char *dst, size_t size, const char *src);
 
 /* Optimal-string-alignment distance, inputs cut at 63 bytes. */
 unsigned int str_distance(const char *a, const char *b);

@@ -25,11 +25,21 @@ static const char *const state_names[] = {
 /* What is unavailable when no program can be loaded at all. */
 static const char *const probe_names[] = {"syscalls", "loop", "requests", "fork", "gc", "tls"};
 
+/* Paths are their owners' choice: of any bytes, and doctor is read on terminals. */
+static json_t *text(const char *s)
+{
+	char clean[512];
+
+	str_clean(clean, sizeof(clean), s);
+	return json_string(clean);
+}
+
 void doctor_add(struct doctor *d, const char *name, enum probe_state state, const char *how,
 		const char *why)
 {
-	json_array_append_new(d->checks, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "state",
-						   state_names[state], "how", how, "why", why));
+	json_array_append_new(d->checks,
+			      json_pack("{s:s, s:s, s:o, s:o}", "name", name, "state",
+					state_names[state], "how", text(how), "why", text(why)));
 }
 
 /* ---- the machine ---- */
@@ -134,7 +144,7 @@ static json_t *requests_of(const struct probe_set *set, const struct gateway_fou
 
 	if (set)
 		sight_look(f, &sight);
-	return json_pack("{s:s, s:s}", "state", state_names[sight.state], "why", sight.why);
+	return json_pack("{s:s, s:o}", "state", state_names[sight.state], "why", text(sight.why));
 }
 
 static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int index,
@@ -164,15 +174,16 @@ static void check_gateway(struct doctor *d, struct probe_set *set, unsigned int 
 		json_array_append_new(ports, json_integer(f->ports[i]));
 	json_array_append_new(
 		d->gateways,
-		json_pack("{s:s, s:i, s:s, s:s, s:s, s:i, s:o, s:o, s:{s:s, s:s, s:s, "
-			  "s:f, s:s, s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}}",
-			  "name", f->name, "pid", (int)f->master, "exe", f->exe, "runtime",
+		json_pack("{s:s, s:i, s:o, s:s, s:s, s:i, s:o, s:o, s:{s:s, s:s, s:s, "
+			  "s:f, s:o, s:o, s:o}, s:{s:s, s:s, s:s, s:o, s:o}}",
+			  "name", f->name, "pid", (int)f->master, "exe", text(f->exe), "runtime",
 			  gc.runtime, "driver", f->driver, "processes", (int)f->process_count,
 			  "ports", ports, "requests", requests_of(set, f), "gc", "state",
 			  state_names[gc.state], "how", gc.how, "attach", gc.attach, "confidence",
-			  gc.confidence, "reason", gc.reason, "object", gc.object, "why", gc.why,
-			  "tls", "state", state_names[tls.state], "library", tls.library, "how",
-			  tls.how, "object", tls.object, "why", tls.why));
+			  gc.confidence, "reason", text(gc.reason), "object", text(gc.object),
+			  "why", text(gc.why), "tls", "state", state_names[tls.state], "library",
+			  tls.library, "how", tls.how, "object", text(tls.object), "why",
+			  text(tls.why)));
 }
 
 static void check_discovery(struct doctor *d, int found, unsigned int unreadable)

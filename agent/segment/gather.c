@@ -139,7 +139,7 @@ static bool file_own(const struct gather *g, struct gather_file *f)
 
 	memcpy(raw, f->h.gateway, sizeof(raw));
 	raw[sizeof(raw) - 1] = '\0';
-	gather_text_clean(name, sizeof(name), raw);
+	str_clean(name, sizeof(name), raw);
 	return g->o.owner(g->o.data, &w, &f->owner);
 }
 

@@ -67,7 +67,7 @@ static bool describe(const struct segment_series *s, char help[GATHER_HELP_BYTES
 
 	if (!is_name(s->name))
 		return false;
-	gather_text_clean(help, GATHER_HELP_BYTES, s->help);
+	str_clean(help, GATHER_HELP_BYTES, s->help);
 	*ret = (struct metric_desc){
 		.name = s->name,
 		.unit = is_name(s->unit) ? s->unit : "",
@@ -132,34 +132,6 @@ int gather_names_new(const struct segment_writer *w, struct gather_names **ret)
 	return 0;
 }
 
-/* Of n bytes at s, 0: no UTF-8. Terminals obey those of two bytes (C1), too. */
-static bool is_shown(const char *s, size_t n)
-{
-	const unsigned char *p = (const unsigned char *)s;
-
-	if (n == 2)
-		return p[0] != 0xc2 || p[1] >= 0xa0;
-	return n > 1 || (n == 1 && p[0] >= ' ' && p[0] != 0x7f);
-}
-
-void gather_text_clean(char *to, size_t size, const char *from)
-{
-	size_t at = 0, n, put;
-
-	for (; *from; from += n ? n : 1) {
-		n = str_utf8_length(from);
-		put = is_shown(from, n) ? n : 1;
-		if (at + put >= size)
-			break;
-		if (is_shown(from, n))
-			memcpy(to + at, from, n);
-		else
-			to[at] = '?';
-		at += put;
-	}
-	to[at] = '\0';
-}
-
 struct label_set {
 	const char *pairs[SEGMENT_LABELS_MAX][2];
 	char values[SEGMENT_LABELS_MAX][GATHER_VALUE_MAX];
@@ -184,7 +156,7 @@ static bool labels_build(const struct gather_owner *owner, const struct segment_
 		for (unsigned int j = 0; j < i; j++)
 			if (str_equal(key, s->labels[j].key))
 				return false;
-		gather_text_clean(l->values[l->count], GATHER_VALUE_MAX, s->labels[i].value);
+		str_clean(l->values[l->count], GATHER_VALUE_MAX, s->labels[i].value);
 		l->pairs[l->count][0] = key;
 		l->pairs[l->count][1] = l->values[l->count];
 		l->count++;

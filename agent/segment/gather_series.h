@@ -16,10 +16,6 @@
 
 struct gather_names;
 
-/* A text that travels and may be shown on a terminal: no byte that is not UTF-8, no control
- * characters ('?' for each), cut between characters. Up to size bytes with the NUL. */
-void gather_text_clean(char *to, size_t size, const char *from);
-
 /* With the names that app.seg has. */
 int gather_names_new(const struct segment_writer *w, struct gather_names **ret);
 struct gather_names *gather_names_free(struct gather_names *n);

@@ -63,4 +63,12 @@ doctor env >"$world/nosym.json"
 is "$(jq -r '.gateways[0].gc.state' "$world/nosym.json")" unavailable "without lua_gc: GC is unavailable"
 jq -r '.gateways[0].gc.why' "$world/nosym.json" | grep -q lua_gc; ok $? "and lua_gc is named"
 is "$(states "$world/nosym.json")" "$(states "$world/copy.json")" "nothing else changed"
+
+# A path of any bytes: shown, and not obeyed by the terminal.
+kill -QUIT "$nginx_pid"; wait_for 5 gone "$nginx_pid"
+odd=$world/odd$'\xff\e[2J'
+mkdir "$odd" && cp "$(command -v nginx)" "$odd/nginx"
+PATH=$odd:$PATH start_nginx 2; ok $? "nginx runs from a path that is no text"
+doctor env >"$world/odd.json"
+is "$(jq -r '.gateways[0].exe' "$world/odd.json")" "$world/odd??[2J/nginx" "doctor shows it, and its path in text"
 tap_end
