@@ -332,8 +332,10 @@ void keeper_scan(struct keeper *k)
 	if (n == 0 && !k->said_nothing_found)
 		log_info("keeper", "no gateway found, waiting for one",
 			 "looked_for=\"%s\" not_allowed_to_look_at=%u%s",
-			 k->ctx->config->gateways_match.count ? "gateways.match"
-							      : "nginx openresty haproxy caddy",
+			 k->ctx->config->gateways_match.count
+				 ? "gateways.match"
+				 : "nginx openresty kong haproxy caddy "
+				   "traefik apinto",
 			 gateways_unreadable(k->gateways),
 			 process_caps() & PROCESS_CAP(CAP_SYS_PTRACE) ? ""
 								      : " missing=CAP_SYS_PTRACE");
