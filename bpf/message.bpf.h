@@ -32,13 +32,12 @@ static __always_inline bool request_line(struct slot *s, struct connection *c, u
 	if (first < 'A' || first > 'Z')
 		return 0;
 	method = method_parse(word, &len);
-	if (is_whole) {
-		if (n < 14 || (window_word(sc, at + n - 8) & FIRST_BYTES(7)) !=
-				      WORD('H', 'T', 'T', 'P', '/', '1', '.', 0))
-			return 0;
-	} else if (!len) {
+	/* Where it is not known that a message begins, this may be the end of a method. */
+	if (!len && (!is_whole || st->state == STREAM_SYNC))
 		return 0;
-	}
+	if (is_whole && (n < 14 || (window_word(sc, at + n - 8) & FIRST_BYTES(7)) !=
+					   WORD('H', 'T', 'T', 'P', '/', '1', '.', 0)))
+		return 0;
 	if (len && path_is_health(s, at + len))
 		method |= PENDING_HEALTH;
 	if (!(c->flags & CONNECTION_UPSTREAM))

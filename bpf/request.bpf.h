@@ -159,10 +159,12 @@ static __always_inline void walk_all(struct slot *s, struct connection *c, const
 	struct walk w = {.slot = s, .connection = c};
 	long steps;
 
-	if (side == SIDE_REQUEST)
+	if (side == SIDE_REQUEST) {
 		steps = bpf_loop(STEPS_MOST, walk_request, &w, 0);
-	else
+		sync_again(c);
+	} else {
 		steps = bpf_loop(STEPS_MOST, walk_response, &w, 0);
+	}
 	if (steps >= STEPS_MOST) {
 		lost(LOST_PARSE);
 		connection_off(s, c, s->scan.now_ns);
@@ -207,10 +209,14 @@ static __always_inline bool is_peek(const struct slot *s, u32 id, u32 class)
 static __always_inline void unseen_take(struct slot *s, struct connection *c, const u32 side, u64 n)
 {
 	s->scan.now_ns = bpf_ktime_get_ns();
-	if (c->streams[side].skip == n)
+	if (c->streams[side].state == STREAM_SYNC) {
+		c->streams[side].carry_len = 0;
+		c->first_ns = 0;
+	} else if (c->streams[side].skip == n) {
 		skip_take(s, c, side, n);
-	else
+	} else {
 		connection_off(s, c, s->scan.now_ns);
+	}
 }
 
 /* What the call moved on a connection, on its way to the parser. Not a function of its own: calls go

@@ -106,6 +106,23 @@ static __always_inline bool line_keep(struct slot *s, struct connection *c, cons
 	return 0;
 }
 
+/* What a seeded connection's read ended with may be the end of a body, which needs no newline: unless
+ * it looks like the beginning of a request, the next one may begin with the next read. */
+static __always_inline void sync_again(struct connection *c)
+{
+	struct stream *st = &c->streams[SIDE_REQUEST];
+	u32 len = 0;
+
+	if (st->state != STREAM_SYNC)
+		return;
+	st->is_skipping = 0;
+	method_parse(*(u64 *)st->carry, &len);
+	if (len || (st->carry_len < 8 && st->carry[0] >= 'A' && st->carry[0] <= 'Z'))
+		return;
+	st->carry_len = 0;
+	c->first_ns = 0;
+}
+
 /* Counted bytes. True: there are no more in this call. */
 static __always_inline bool skip_step(struct slot *s, struct connection *c, const u32 side)
 {
