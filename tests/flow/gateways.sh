@@ -20,7 +20,7 @@ answers() { curl -sf -o /dev/null "$1"; }
 # Answers by itself: /hello, 404 for the rest, /sleep?ms= by its Lua; /up/… goes to the URL below
 # $1 (host:port) when there is one. A log line: status, %Tr (first byte) and %Ta (all) in ms, path,
 # how it ended (CR: the client left and had asked for nothing, which is logged as 400 all the same).
-# haproxy_options: more words for its command line.
+# haproxy_options: more words for its command line; haproxy_edit: a sed script for its configuration.
 start_haproxy() { # start_haproxy [BACKEND]
 	local dir=$world/haproxy
 	new_port
@@ -71,6 +71,7 @@ start_haproxy() { # start_haproxy [BACKEND]
 	  http-request replace-path /up(/.*) \\1
 	  server up ${1:-127.0.0.1:9}
 	CONF
+	[ -z "${haproxy_edit:-}" ] || sed -i "$haproxy_edit" "$dir/haproxy.cfg"
 	# shellcheck disable=SC2086 # words
 	haproxy -W ${haproxy_options:-} -p "$dir/haproxy.pid" -f "$dir/haproxy.cfg" >>"$dir/access.log" 2>>"$dir/error.log" &
 	haproxy_pid=$!
