@@ -256,9 +256,10 @@ static void tick(struct keeper *k)
 		scan(k, k->scanned_ns ? "interval" : "start");
 	keeper_systems_read(k->systems, clock_mono_ns());
 	now = clock_mono_ns();
-	if (k->probes)
+	if (k->probes) {
 		probe_fold(k->probes, now);
-	probe_sample_tick(k->probes, now);
+		probe_sample_tick(k->probes, now);
+	}
 	on_gc_timer(k);
 	count = segment_writer_header(k->segment)->gateways_count;
 	segment_writer_tick_begin(k->segment);
