@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What functions of the query language calculate, with Prometheus's rules (as of 2.42), so that a
+ * dashboard shows the same over both. Pure. "No value" is false, never 0 or NaN. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* An instant looks back so far for a value. */
+#define QUERY_LOOKBACK_MS (5 * 60 * 1000ull)
+
+struct query_point {
+	uint64_t time_ms;
+	double value;
+	bool is_absent; /* from here on it has none */
+};
+
+/* Points are ordered by time. */
+bool query_at(const struct query_point *points, size_t n, uint64_t time_ms, double *ret);
+/* Increase of a counter within [end - range, end]: falls are restarts from 0; extrapolated to the
+ * ends of the range, at most by half a step beyond what the points tell, and not below 0. Needs two
+ * points. rate() is this by the seconds of the range. */
+bool query_increase(const struct query_point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
+		    double *ret);
+
+struct query_bucket {
+	double le, count; /* cumulative */
+};
+
+/* NAN without observations, or without the bucket of infinity. Sorts the buckets. */
+double query_quantile(double q, struct query_bucket *buckets, size_t n);

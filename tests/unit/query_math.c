@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Expected values are worked out by hand from Prometheus's documented rules. */
+#include "outlet/query_math.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define EXACT              1e-9
+#define near(is, want, by) assert_true(fabs((is) - (want)) <= (by))
+
+static void an_instant_looks_back(void **state)
+{
+	static const struct query_point p[] = {
+		{1000, 1, false}, {2000, 2, false}, {3000, 0, true}, {4000, 4, false}};
+	double v = -1;
+
+	(void)state;
+	assert_false(query_at(p, 4, 999, &v));
+	assert_true(query_at(p, 4, 1000, &v));
+	near(v, 1, EXACT);
+	assert_true(query_at(p, 4, 2999, &v));
+	near(v, 2, EXACT);
+	assert_false(query_at(p, 4, 3500, &v)); /* absent is no value */
+	assert_true(query_at(p, 4, 4000 + QUERY_LOOKBACK_MS, &v));
+	near(v, 4, EXACT);
+	assert_false(query_at(p, 4, 4001 + QUERY_LOOKBACK_MS, &v));
+	assert_false(query_at(p, 0, 4000, &v));
+}
+
+static void increases(void **state)
+{
+	static const struct query_point even[] = {{60000, 100, false},
+						  {75000, 130, false},
+						  {90000, 160, false},
+						  {105000, 190, false}};
+	static const struct query_point restart[] = {
+		{60000, 100, false}, {75000, 130, false}, {90000, 20, false}, {105000, 50, false}};
+	static const struct query_point young[] = {{62000, 1, false}, {72000, 21, false}};
+	static const struct query_point gone[] = {
+		{60000, 100, false}, {70000, 0, true}, {75000, 130, false}};
+	double v = -1;
+
+	(void)state;
+	/* 90 in 45 s, and 15 s to the end that are within 1.1 steps: 90 * 60 / 45. */
+	assert_true(query_increase(even, 4, 120000, 60000, &v));
+	near(v, 120, EXACT);
+	/* 100 s from the last point: half a step only. 90 * 52.5 / 45. */
+	assert_true(query_increase(even, 4, 205000, 145000, &v));
+	near(v, 105, EXACT);
+	/* 30 + 20 + 30 in 45 s of 60. */
+	assert_true(query_increase(restart, 4, 120000, 60000, &v));
+	near(v, 80 * 60 / 45.0, EXACT);
+	/* It was 0 half a second before its first point: 20 * (10 + 0.5 + 3) / 10. */
+	assert_true(query_increase(young, 2, 75000, 15000, &v));
+	near(v, 27, EXACT);
+	/* What is absent in between counts on. */
+	assert_true(query_increase(gone, 3, 75000, 15000, &v));
+	near(v, 30, EXACT);
+	v = -1;
+	assert_false(query_increase(even, 4, 74000, 60000, &v)); /* one point */
+	assert_false(query_increase(even, 4, 50000, 60000, &v));
+	assert_false(query_increase(even, 0, 120000, 60000, &v));
+	near(v, -1, 0); /* untouched */
+}
+
+static void quantiles(void **state)
+{
+	struct query_bucket b[] = {{INFINITY, 100}, {0.1, 50}, {0.5, 90}, {0.2, 80}};
+	struct query_bucket falling[] = {{1, 10}, {2, 9}, {3, 12}, {INFINITY, 12}};
+	struct query_bucket empty[] = {{1, 0}, {INFINITY, 0}};
+	struct query_bucket open[] = {{1, 5}, {2, 10}};
+
+	(void)state;
+	near(query_quantile(0.5, b, 4), 0.1, EXACT);
+	near(query_quantile(0.65, b, 4), 0.15, EXACT);
+	near(query_quantile(0.25, b, 4), 0.05, EXACT);
+	near(query_quantile(0.99, b, 4), 0.5, EXACT); /* the highest that is known */
+	near(query_quantile(0.9, falling, 4), 2.4, EXACT);
+	assert_true(isnan(query_quantile(0.5, empty, 2)));
+	assert_true(isnan(query_quantile(0.5, open, 2)));
+	assert_true(isnan(query_quantile(0.5, b, 1)));
+	assert_true(isnan(query_quantile(NAN, b, 4)));
+	assert_true(query_quantile(1.1, b, 4) == INFINITY);
+	assert_true(query_quantile(-0.1, b, 4) == -INFINITY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_instant_looks_back),
+		cmocka_unit_test(increases),
+		cmocka_unit_test(quantiles),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
