@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* In memory: ticks as they came, and one array of samples that is sorted when somebody asks. */
+#include "fleet/minute.h"
+
+#include "fleet/minute_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int minute_new(uint64_t start_ms, struct minute **ret)
+{
+	struct minute *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	m->start_ms = start_ms;
+	m->is_sorted = true;
+	*ret = m;
+	return 0;
+}
+
+struct minute *minute_free(struct minute *m)
+{
+	if (!m)
+		return NULL;
+	free(m->ticks);
+	free(m->samples);
+	free(m->cells);
+	free(m->counts);
+	free(m->ranges);
+	free(m);
+	return NULL;
+}
+
+uint64_t minute_start_ms(const struct minute *m)
+{
+	return m->start_ms;
+}
+
+bool minute_is_thin(const struct minute *m)
+{
+	return m->range_count > 0;
+}
+
+size_t minute_ticks(const struct minute *m)
+{
+	return m->tick_count;
+}
+
+size_t minute_bytes(const struct minute *m)
+{
+	return sizeof(*m) + m->tick_capacity * sizeof(*m->ticks) +
+	       m->sample_capacity * sizeof(*m->samples) +
+	       m->cell_capacity * (sizeof(*m->cells) + sizeof(*m->counts));
+}
+
+bool minute_has(const struct minute *m, uint64_t sequence)
+{
+	if (minute_is_thin(m)) {
+		for (uint32_t i = 0; i < m->range_count; i++)
+			if (sequence - m->ranges[i].first < m->ranges[i].count)
+				return true;
+		return false;
+	}
+	/* From the end: frames come in order. */
+	for (uint32_t i = m->tick_count; i-- > 0;)
+		if (m->ticks[i].sequence == sequence)
+			return true;
+	return false;
+}
+
+static int grow(void **array, uint32_t *capacity, size_t need, size_t max, size_t item)
+{
+	size_t want = *capacity ? *capacity : 16;
+	void *fresh;
+
+	if (need > max)
+		return -ENOSPC;
+	if (need <= *capacity)
+		return 0;
+	while (want < need)
+		want *= 2;
+	fresh = reallocarray(*array, want, item);
+	if (!fresh)
+		return -ENOMEM;
+	*array = fresh;
+	*capacity = (uint32_t)want;
+	return 0;
+}
+
+int minute_reserve(struct minute *m, size_t ticks, size_t samples, size_t cells)
+{
+	uint32_t capacity = m->cell_capacity;
+	void *array = m->ticks;
+	int r = grow(&array, &m->tick_capacity, m->tick_count + ticks, MINUTE_TICKS_MAX,
+		     sizeof(*m->ticks));
+
+	m->ticks = array;
+	if (r < 0)
+		return r;
+	array = m->samples;
+	r = grow(&array, &m->sample_capacity, m->sample_count + samples, MINUTE_SAMPLES_MAX,
+		 sizeof(*m->samples));
+	m->samples = array;
+	if (r < 0)
+		return r;
+	/* Two arrays of one capacity: it grows when both have. */
+	array = m->cells;
+	r = grow(&array, &capacity, m->cell_count + cells, MINUTE_CELLS_MAX, sizeof(*m->cells));
+	m->cells = array;
+	if (r < 0)
+		return r;
+	array = m->counts;
+	r = grow(&array, &m->cell_capacity, m->cell_count + cells, MINUTE_CELLS_MAX,
+		 sizeof(*m->counts));
+	m->counts = array;
+	return r;
+}
+
+struct minute_item *minute_push(struct minute *m, uint32_t id, enum minute_kind kind)
+{
+	struct minute_item *s = &m->samples[m->sample_count++];
+
+	*s = (struct minute_item){.id = id, .kind = (uint8_t)kind, .tick = m->tick_count - 1};
+	m->is_sorted = false;
+	return s;
+}
+
+void minute_push_cells(struct minute *m, struct minute_item *s, size_t n, const uint16_t *cells,
+		       const uint64_t *counts)
+{
+	s->v.window.first = m->cell_count;
+	s->v.window.count = (uint32_t)n;
+	memcpy(m->cells + m->cell_count, cells, n * sizeof(*cells));
+	memcpy(m->counts + m->cell_count, counts, n * sizeof(*counts));
+	m->cell_count += (uint32_t)n;
+}
+
+int minute_add(struct minute *m, const struct frame *f)
+{
+	size_t cells = 0;
+	int r;
+
+	if (f->time_ms < m->start_ms || f->time_ms - m->start_ms >= MINUTE_MS)
+		return -ERANGE;
+	if (minute_has(m, f->sequence))
+		return 0;
+	if (minute_is_thin(m))
+		return -ESTALE;
+	for (size_t i = 0; i < f->histogram_count; i++)
+		cells += f->histograms[i].count;
+	r = minute_reserve(m, 1,
+			   f->counter_count + f->gauge_count + f->histogram_count + f->absent_count,
+			   cells);
+	if (r < 0)
+		return r;
+	m->ticks[m->tick_count++] = (struct minute_tick){
+		.sequence = f->sequence, .offset_ms = (uint32_t)(f->time_ms - m->start_ms)};
+	for (size_t i = 0; i < f->counter_count; i++)
+		minute_push(m, f->counters[i].id,
+			    f->is_key ? MINUTE_COUNTER_TOTAL : MINUTE_COUNTER_ADD)
+			->v.counter = f->counters[i].value;
+	for (size_t i = 0; i < f->gauge_count; i++)
+		minute_push(m, f->gauges[i].id, MINUTE_GAUGE)->v.gauge = f->gauges[i].value;
+	for (size_t i = 0; i < f->histogram_count; i++) {
+		const struct frame_histogram *h = &f->histograms[i];
+
+		minute_push_cells(
+			m, minute_push(m, h->id, f->is_key ? MINUTE_CELLS_TOTAL : MINUTE_CELLS_ADD),
+			h->count, h->cells, h->counts);
+	}
+	/* After the values: a value in the frame that says absent was the last. */
+	for (size_t i = 0; i < f->absent_count; i++)
+		minute_push(m, f->absent[i], MINUTE_ABSENT);
+	return 1;
+}
+
+/* -------- order -------- */
+
+static int compare_ticks(const void *a, const void *b)
+{
+	const struct minute_tick *x = a, *y = b;
+
+	return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+static int compare_items(const void *a, const void *b)
+{
+	const struct minute_item *x = a, *y = b;
+
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	if (x->tick != y->tick)
+		return x->tick < y->tick ? -1 : 1;
+	return (x->kind > y->kind) - (x->kind < y->kind);
+}
+
+/* Ticks by sequence, samples by id and tick. */
+int minute_sort(struct minute *m)
+{
+	uint32_t *places;
+
+	if (m->is_sorted)
+		return 0;
+	places = malloc((m->tick_count + 1) * sizeof(*places));
+	if (!places)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < m->tick_count; i++)
+		m->ticks[i].place = i;
+	qsort(m->ticks, m->tick_count, sizeof(*m->ticks), compare_ticks);
+	for (uint32_t i = 0; i < m->tick_count; i++)
+		places[m->ticks[i].place] = i;
+	for (uint32_t i = 0; i < m->sample_count; i++)
+		m->samples[i].tick = places[m->samples[i].tick];
+	free(places);
+	if (m->sample_count)
+		qsort(m->samples, m->sample_count, sizeof(*m->samples), compare_items);
+	m->is_sorted = true;
+	return 0;
+}
+
+static void sample_of(const struct minute *m, const struct minute_item *s,
+		      struct minute_sample *ret)
+{
+	const struct minute_tick *t = &m->ticks[s->tick];
+
+	*ret = (struct minute_sample){
+		.id = s->id,
+		.kind = (enum minute_kind)s->kind,
+		.sequence = t->sequence,
+		.time_ms = m->start_ms + t->offset_ms,
+	};
+	if (minute_is_cells(s->kind)) {
+		ret->cell_count = s->v.window.count;
+		ret->cells = m->cells + s->v.window.first;
+		ret->counts = m->counts + s->v.window.first;
+	} else if (s->kind == MINUTE_GAUGE) {
+		ret->gauge = s->v.gauge;
+	} else {
+		ret->counter = s->v.counter;
+	}
+}
+
+int minute_each(struct minute *m, minute_sample_fn fn, void *data)
+{
+	int r = minute_sort(m);
+
+	for (uint32_t i = 0; i < m->sample_count && r == 0; i++) {
+		struct minute_sample s;
+
+		sample_of(m, &m->samples[i], &s);
+		r = fn(data, &s);
+	}
+	return r;
+}
+
+/* -------- merge -------- */
+
+/* Whether one has all sequences of the other. */
+static bool covers(const struct minute *m, const struct minute *other)
+{
+	for (uint32_t i = 0; i < other->range_count; i++)
+		for (uint64_t s = 0; s < other->ranges[i].count; s++)
+			if (!minute_has(m, other->ranges[i].first + s))
+				return false;
+	if (!other->range_count)
+		for (uint32_t i = 0; i < other->tick_count; i++)
+			if (!minute_has(m, other->ticks[i].sequence))
+				return false;
+	return true;
+}
+
+static int merge_tick(struct minute *m, const struct minute *from, uint32_t tick)
+{
+	size_t samples = 0, cells = 0;
+	int r;
+
+	for (uint32_t i = 0; i < from->sample_count; i++) {
+		const struct minute_item *s = &from->samples[i];
+
+		if (s->tick != tick)
+			continue;
+		samples++;
+		cells += minute_is_cells(s->kind) ? s->v.window.count : 0;
+	}
+	r = minute_reserve(m, 1, samples, cells);
+	if (r < 0)
+		return r;
+	m->ticks[m->tick_count++] = from->ticks[tick];
+	for (uint32_t i = 0; i < from->sample_count; i++) {
+		const struct minute_item *s = &from->samples[i];
+		struct minute_item *fresh;
+
+		if (s->tick != tick)
+			continue;
+		fresh = minute_push(m, s->id, (enum minute_kind)s->kind);
+		if (minute_is_cells(s->kind))
+			minute_push_cells(m, fresh, s->v.window.count,
+					  from->cells + s->v.window.first,
+					  from->counts + s->v.window.first);
+		else
+			fresh->v = s->v;
+	}
+	m->is_sorted = false;
+	return 0;
+}
+
+int minute_merge(struct minute *m, const struct minute *from)
+{
+	int added = 0;
+
+	if (m->start_ms != from->start_ms)
+		return -ERANGE;
+	if (minute_is_thin(m) || minute_is_thin(from))
+		return covers(m, from) ? 0 : -ESTALE;
+	for (uint32_t i = 0; i < from->tick_count; i++) {
+		int r;
+
+		if (minute_has(m, from->ticks[i].sequence))
+			continue;
+		r = merge_tick(m, from, i);
+		if (r < 0)
+			return r;
+		added++;
+	}
+	return added;
+}

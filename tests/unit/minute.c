@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fleet/minute.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define START (1700000040000ull)
+
+static const uint16_t cells_a[] = {3, 70}, cells_b[] = {70, 322};
+static const uint64_t counts_a[] = {5, 7}, counts_b[] = {11, 13};
+
+/* Literal frames: 1 key, 2 to 4 changes; series 1 counter, 2 gauge, 9 histogram. */
+static int add(struct minute *m, uint64_t sequence)
+{
+	struct frame_counter counter = {.id = 1, .value = sequence == 1 ? 1000 : sequence * 10};
+	struct frame_gauge gauge = {.id = 2, .value = (double)sequence / 8};
+	struct frame_histogram histogram = {.id = 9, .count = 2};
+	uint32_t absent = 2;
+	struct frame f = {
+		.sequence = sequence,
+		.time_ms = START + sequence * 1000,
+		.is_key = sequence == 1,
+		.counter_count = 1,
+		.counters = &counter,
+		.gauge_count = sequence < 4,
+		.gauges = &gauge,
+		.histogram_count = sequence < 3,
+		.histograms = &histogram,
+		.absent_count = sequence == 4,
+		.absent = &absent,
+	};
+
+	histogram.cells = sequence == 1 ? cells_a : cells_b;
+	histogram.counts = sequence == 1 ? counts_a : counts_b;
+	return minute_add(m, &f);
+}
+
+static struct minute *with(const char *sequences)
+{
+	struct minute *m;
+
+	assert_int_equal(minute_new(START, &m), 0);
+	for (; *sequences; sequences++)
+		assert_int_equal(add(m, (uint64_t)(*sequences - '0')), 1);
+	return m;
+}
+
+static int on_sample(void *data, const struct minute_sample *s)
+{
+	static const char *const kinds[] = {"+", "=", "g", "h+", "h=", "-"};
+	char *text = data, *at = text + strlen(text);
+
+	at += sprintf(at, "%u@%lu%s", s->id, (unsigned long)(s->time_ms - START) / 1000,
+		      kinds[s->kind]);
+	if (s->kind == MINUTE_GAUGE)
+		at += sprintf(at, "%g", s->gauge);
+	else if (s->kind <= MINUTE_COUNTER_TOTAL)
+		at += sprintf(at, "%lu", (unsigned long)s->counter);
+	for (size_t i = 0; i < s->cell_count; i++)
+		at += sprintf(at, "%s%u:%lu", i ? "," : "", s->cells[i],
+			      (unsigned long)s->counts[i]);
+	strcpy(at, " ");
+	return 0;
+}
+
+static void is(struct minute *m, const char *want)
+{
+	char text[4096] = "";
+
+	assert_int_equal(minute_each(m, on_sample, text), 0);
+	assert_string_equal(text, want);
+}
+
+#define ALL                                                                              \
+	"1@1=1000 1@2+20 1@3+30 1@4+40 2@1g0.125 2@2g0.25 2@3g0.375 2@4- 9@1h=3:5,70:7 " \
+	"9@2h+70:11,322:13 "
+#define THIN "1@4=1090 2@4- 9@4h=3:5,70:18,322:13 "
+
+static void order_does_not_matter(void **state)
+{
+	static const char *const orders[] = {"1234", "4321", "2413"};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct minute *m = with(orders[i]);
+
+		assert_int_equal(add(m, 3), 0);
+		is(m, ALL);
+		assert_int_equal(minute_ticks(m), 4);
+		minute_free(m);
+	}
+}
+
+static void merging_is_a_union(void **state)
+{
+	static const char *const pairs[][2] = {{"12", "34"}, {"34", "12"},   {"124", "1234"},
+					       {"", "1234"}, {"1234", "23"}, {"1234", ""}};
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		struct minute *a = with(pairs[i][0]), *b = with(pairs[i][1]);
+
+		assert_int_equal(minute_merge(a, b), 4 - (int)strlen(pairs[i][0]));
+		is(a, ALL);
+		assert_int_equal(minute_merge(a, b), 0);
+		is(a, ALL);
+		minute_free(a);
+		minute_free(b);
+	}
+}
+
+static void thinned_it_keeps_the_end(void **state)
+{
+	struct minute *m = with("3142"), *part = with("23"), *whole = with("1234"),
+		      *more = with("5");
+
+	(void)state;
+	assert_int_equal(minute_thin(m), 0);
+	is(m, THIN);
+	assert_true(minute_is_thin(m));
+	assert_int_equal(minute_thin(m), 0);
+	is(m, THIN);
+	/* A replay changes nothing, what is new is refused. */
+	assert_int_equal(add(m, 2), 0);
+	assert_int_equal(add(m, 5), -ESTALE);
+	assert_int_equal(minute_merge(m, part), 0);
+	assert_int_equal(minute_merge(m, more), -ESTALE);
+	is(m, THIN);
+	assert_int_equal(minute_thin(whole), 0);
+	assert_int_equal(minute_merge(m, whole), 0);
+	/* Without the key frame there is no total to know. */
+	assert_int_equal(minute_thin(part), 0);
+	is(part, "1@3+50 2@3g0.375 9@3h+70:11,322:13 ");
+	minute_free(m);
+	minute_free(part);
+	minute_free(whole);
+	minute_free(more);
+}
+
+static void a_total_takes_the_place_of_what_was(void **state)
+{
+	struct frame_counter counter = {.id = 1, .value = 500};
+	struct frame_histogram histogram = {
+		.id = 9, .count = 2, .cells = cells_b, .counts = counts_b};
+	struct frame f = {.sequence = 5,
+			  .time_ms = START + 5000,
+			  .is_key = true,
+			  .counter_count = 1,
+			  .counters = &counter,
+			  .histogram_count = 1,
+			  .histograms = &histogram};
+	struct minute *m = with("12");
+
+	(void)state;
+	assert_int_equal(minute_add(m, &f), 1);
+	assert_int_equal(minute_thin(m), 0);
+	is(m, "1@5=500 2@5g0.25 9@5h=70:11,322:13 ");
+	minute_free(m);
+}
+
+static void bytes_and_back(void **state)
+{
+	static const char *const wants[] = {ALL, THIN};
+
+	(void)state;
+	for (int thin = 0; thin < 2; thin++) {
+		struct minute *m = with("2413"), *back;
+		struct pack p = {0}, again = {0};
+
+		if (thin)
+			assert_int_equal(minute_thin(m), 0);
+		assert_int_equal(minute_encode(m, &p), 0);
+		assert_int_equal(minute_decode(p.data, p.size, &back), 0);
+		is(back, wants[thin]);
+		assert_int_equal(minute_start_ms(back), START);
+		assert_int_equal(minute_is_thin(back), thin);
+		assert_int_equal(minute_encode(back, &again), 0);
+		assert_int_equal(again.size, p.size);
+		assert_memory_equal(again.data, p.data, p.size);
+		assert_int_equal(add(back, 5), thin ? -ESTALE : 1);
+		/* Each bit, and each shorter length. */
+		for (size_t i = 0; i < p.size * 8; i++) {
+			struct minute *none = NULL;
+
+			p.data[i / 8] ^= (uint8_t)(1u << (i % 8));
+			assert_int_equal(minute_decode(p.data, p.size, &none), -EBADMSG);
+			p.data[i / 8] ^= (uint8_t)(1u << (i % 8));
+			assert_int_equal(minute_decode(p.data, i / 8, &none), -EBADMSG);
+		}
+		minute_free(m);
+		minute_free(back);
+		pack_fini(&p);
+		pack_fini(&again);
+	}
+}
+
+static void what_is_not_of_it(void **state)
+{
+	struct minute *m = with("1");
+	struct frame f = {.sequence = 7, .time_ms = START - 1};
+
+	(void)state;
+	assert_int_equal(minute_add(m, &f), -ERANGE);
+	f.time_ms = START + MINUTE_MS;
+	assert_int_equal(minute_add(m, &f), -ERANGE);
+	assert_false(minute_has(m, 7));
+	f.time_ms--;
+	assert_int_equal(minute_add(m, &f), 1);
+	for (uint64_t s = 8; s < 6 + MINUTE_TICKS_MAX; s++) {
+		f.sequence = s;
+		assert_int_equal(minute_add(m, &f), 1);
+	}
+	f.sequence = 1u << 20;
+	assert_int_equal(minute_add(m, &f), -ENOSPC);
+	assert_int_equal(minute_ticks(m), MINUTE_TICKS_MAX);
+	minute_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(order_does_not_matter),
+		cmocka_unit_test(merging_is_a_union),
+		cmocka_unit_test(thinned_it_keeps_the_end),
+		cmocka_unit_test(a_total_takes_the_place_of_what_was),
+		cmocka_unit_test(bytes_and_back),
+		cmocka_unit_test(what_is_not_of_it),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
