@@ -3,40 +3,15 @@
  * Loads the probes by each rung of the ladder that works here, runs tests/bpf/workload under them
  * and compares every count exactly. TAP; as root. Argument: the only rung to try.
  */
-#include "probe/probe.h"
+#include "rungs.h"
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "config/config.h"
 
-#include <errno.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-static unsigned int number, failed, loaded;
 static char workload_path[4096];
-static const char *tier;
 static struct cells cells;
 static struct probe_now now;
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	number++;
-	if (got == want) {
-		printf("ok %u - %s: %s\n", number, tier, what);
-		return;
-	}
-	failed++;
-	printf("not ok %u - %s: %s\n# got %llu, want %llu\n", number, tier, what,
-	       (unsigned long long)got, (unsigned long long)want);
-}
 
 struct child {
 	pid_t pid;
@@ -409,15 +384,10 @@ static void test_tier(void)
 		.health_user_agents = &probes,
 		.slow_request_ns = NS_PER_S,
 	};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
-	int r = probe_open(&options, 0, &set, &e);
+	struct probe_set *set;
 
-	if (r) {
-		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
-	loaded++;
 	is("the TLS programs are loaded", report_of(set, "tls")->state != PROBE_UNAVAILABLE, 1);
 	test_calls(set);
 	test_blocking(set);
@@ -441,37 +411,9 @@ static void find_workload(void)
 		strcpy(slash + 1, "workload");
 }
 
-/* Most machines have these mounted; where not, we do it for ourselves alone. */
-static void mount_own(const char *type, const char *path, const char *there)
-{
-	if (access(there, F_OK) == 0)
-		return;
-	if (mount(type, path, type, 0, NULL) < 0)
-		printf("# mount %s on %s: %s\n", type, path, strerror(errno));
-}
-
 int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
-
 	find_workload();
-	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IONBF, 0);
-	if (unshare(CLONE_NEWNS) == 0 &&
-	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
-		struct statfs fs;
-
-		mount_own("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events");
-		if (statfs("/sys/fs/bpf", &fs) < 0 || fs.f_type != 0xcafe4a11)
-			mount_own("bpf", "/sys/fs/bpf", "");
-	}
-	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
-		tier = tiers[i];
-		if (argc <= 1 || str_equal(argv[1], tier))
-			test_tier();
-	}
-	tier = "all";
-	is("some rung loads", loaded > 0, 1);
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	rungs_setup();
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

@@ -4,10 +4,8 @@
  * by byte; every count exact. This process is the client, its child the gateway. TAP; as root.
  * Arguments: the only rung to try, or all; one in how many cuts is made.
  */
-#include "probe/probe.h"
+#include "rungs.h"
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "config/config.h"
 #include "http2_types.h"
 
@@ -15,35 +13,14 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-static unsigned int number, failed, loaded;
-static const char *tier;
 static struct cells cells;
 static struct probe_now now;
 static int listener;
 static size_t stride = 1;
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	number++;
-	if (got == want) {
-		printf("ok %u - %s: %s\n", number, tier, what);
-		return;
-	}
-	failed++;
-	printf("not ok %u - %s: %s\n# got %llu, want %llu\n", number, tier, what,
-	       (unsigned long long)got, (unsigned long long)want);
-}
 
 /* ---- the two ends ---- */
 
@@ -420,14 +397,10 @@ static void test_tier(void)
 		.health_user_agents = &probes,
 		.slow_request_ns = NS_PER_S,
 	};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
-	loaded++;
 	test_cuts(set);
 	test_upgrade(set);
 	test_goaway(set);
@@ -439,29 +412,13 @@ static void test_tier(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
-	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IONBF, 0);
-	signal(SIGPIPE, SIG_IGN);
+	rungs_setup();
 	if (argc > 2)
 		stride = strtoul(argv[2], NULL, 10);
 	must(stride > 0);
-	if (unshare(CLONE_NEWNS) == 0 &&
-	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	    access("/sys/kernel/tracing/events", F_OK) < 0 &&
-	    mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL) < 0)
-		perror("# tracefs");
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	must(bind(listener, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(listener, 16) == 0);
-	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
-		tier = tiers[i];
-		if (argc <= 1 || str_equal(argv[1], "all") || str_equal(argv[1], tier))
-			test_tier();
-	}
-	tier = "all";
-	is("some rung loads", loaded > 0, 1);
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

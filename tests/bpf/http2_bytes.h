@@ -3,13 +3,10 @@
 #pragma once
 
 #include "probe/huffman.h"
+#include "rungs.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #define END_STREAM  0x1
 #define END_HEADERS 0x4
@@ -23,14 +20,6 @@ struct bytes {
 	unsigned char *at;
 	size_t n, room;
 };
-
-static void must(bool ok)
-{
-	if (!ok) {
-		perror("http2.t");
-		_exit(99);
-	}
-}
 
 static void add(struct bytes *b, const void *data, size_t n)
 {

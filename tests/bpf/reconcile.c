@@ -4,30 +4,17 @@
  * of two holders. What is open is compared with the kernel's table of sockets, and the keeper is killed
  * at each of its system calls while it repairs. TAP; as root. Argument: the only rung to try.
  */
-#include "probe/probe.h"
-
-#include "base/clock.h"
-#include "base/log.h"
-#include "base/str.h"
+#include "rungs.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define MOST       256
 #define MANY       197 /* more than are looked at at once */
@@ -36,30 +23,10 @@
 #define GET        "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 #define HTTP2_HELD "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-static unsigned int number, failed;
-static const char *tier;
 static struct cells cells;
 static struct probe_now now;
 static in_port_t port, backend_port;
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	bool is_right = got == want;
-
-	printf("%sok %u - %s: %s\n", is_right ? "" : "not ", ++number, tier, what);
-	if (is_right)
-		return;
-	failed++;
-	printf("# got %llu, want %llu\n", (unsigned long long)got, (unsigned long long)want);
-}
-
-static void must(bool is_done, const char *what)
-{
-	if (is_done)
-		return;
-	fprintf(stderr, "# %s: %s\n", what, strerror(errno));
-	_exit(99);
-}
+static int listener;
 
 /* ---- the gateway: does what it is told, one thing at a time ---- */
 
@@ -75,7 +42,7 @@ static int dial(in_port_t to)
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	must(connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0, "connect");
+	must(connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
 	return fd;
 }
 
@@ -85,7 +52,7 @@ static void fork_briefly(void)
 
 	if (!pid)
 		_exit(0);
-	must(waitpid(pid, NULL, 0) == pid, "wait");
+	must(waitpid(pid, NULL, 0) == pid);
 }
 
 static void obey(const struct order *o, int *fds, unsigned int *count)
@@ -95,28 +62,28 @@ static void obey(const struct order *o, int *fds, unsigned int *count)
 
 	switch (o->what) {
 	case 'a':
-		must(*count < MOST, "room");
+		must(*count < MOST);
 		fds[*count] = accept(LISTENER, NULL, NULL);
-		must(fds[(*count)++] > LISTENER, "accept");
+		must(fds[(*count)++] > LISTENER);
 		break;
 	case 'u':
-		must(*count < MOST, "room");
+		must(*count < MOST);
 		fds[*count] = dial(o->port);
-		must(write(fds[(*count)++], GET, sizeof(GET) - 1) == sizeof(GET) - 1, "write");
+		must(write(fds[(*count)++], GET, sizeof(GET) - 1) == sizeof(GET) - 1);
 		break;
 	case 'r':
-		must(read(fds[o->a], buf, sizeof(buf)) >= 0, "read");
+		must(read(fds[o->a], buf, sizeof(buf)) >= 0);
 		break;
 	case 'd':
 		null = open("/dev/null", O_RDONLY);
-		must(dup2(null, fds[o->a]) == fds[o->a], "dup2");
+		must(dup2(null, fds[o->a]) == fds[o->a]);
 		close(null);
 		break;
 	case 'e':
-		must(fcntl(fds[o->a], F_SETFD, FD_CLOEXEC) == 0, "fcntl");
+		must(fcntl(fds[o->a], F_SETFD, FD_CLOEXEC) == 0);
 		break;
 	case 'c': /* this one and all above */
-		must(syscall(SYS_close_range, fds[o->a], ~0u, 0) == 0, "close_range");
+		must(syscall(SYS_close_range, fds[o->a], ~0u, 0) == 0);
 		*count = (unsigned int)o->a;
 		break;
 	case 'f':
@@ -135,10 +102,10 @@ static void gateway(void)
 	struct order o;
 
 	/* A lower descriptor for the loader after an exec: it would close what we test. */
-	must(open("/dev/null", O_RDONLY | O_CLOEXEC) == LISTENER + 1, "open");
+	must(open("/dev/null", O_RDONLY | O_CLOEXEC) == LISTENER + 1);
 	while (read(0, &o, sizeof(o)) == sizeof(o)) {
 		obey(&o, fds, &count);
-		must(write(1, "d", 1) == 1, "answer");
+		must(write(1, "d", 1) == 1);
 	}
 	_exit(0);
 }
@@ -148,17 +115,17 @@ struct child {
 	int to, from;
 };
 
-static struct child start(int listener)
+static struct child start(void)
 {
 	int to[2], from[2];
 	struct child c;
 
-	must(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0, "pipe");
+	must(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
 	c.pid = fork();
 	if (!c.pid) {
 		dup2(to[0], 0);
 		dup2(from[1], 1);
-		must(listener == LISTENER || dup2(listener, LISTENER) == LISTENER, "dup2");
+		must(listener == LISTENER || dup2(listener, LISTENER) == LISTENER);
 		syscall(SYS_close_range, LISTENER + 1, ~0u, 0);
 		execl("/proc/self/exe", "reconcile.t", "--gateway", NULL);
 		_exit(98);
@@ -200,8 +167,7 @@ static int listen_loopback(in_port_t *ret_port)
 
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	must(bind(fd, (struct sockaddr *)&a, n) == 0 && listen(fd, 64) == 0 &&
-		     getsockname(fd, (struct sockaddr *)&a, &n) == 0,
-	     "listen");
+	     getsockname(fd, (struct sockaddr *)&a, &n) == 0);
 	*ret_port = a.sin_port;
 	return fd;
 }
@@ -214,7 +180,7 @@ static int client(struct child *c, int index, const char *says, size_t size)
 	told(c, 'a', 0);
 	if (!size)
 		return fd;
-	must(write(fd, says, size) == (ssize_t)size, "write");
+	must(write(fd, says, size) == (ssize_t)size);
 	told(c, 'r', index);
 	return fd;
 }
@@ -226,7 +192,7 @@ static uint64_t held(void)
 	char line[256];
 	uint64_t n = 0;
 
-	must(f != NULL, "/proc/net/tcp");
+	must(f != NULL);
 	while (fgets(line, sizeof(line), f)) {
 		unsigned int local, state;
 		unsigned long inode;
@@ -274,11 +240,11 @@ static void settle(struct probe_set *set, const char *what, uint64_t repaired)
 
 /* ---- tests ---- */
 
-static void test_ends(struct probe_set *set, int listener)
+static void test_ends(struct probe_set *set)
 {
 	static const unsigned char head[] = {0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84};
 	char preface[sizeof(HTTP2_HELD) - 1 + sizeof(head)];
-	struct child c = start(listener);
+	struct child c = start();
 	int fds[7];
 
 	told(&c, 'f', 0); /* it runs */
@@ -325,9 +291,9 @@ static void test_ends(struct probe_set *set, int listener)
 }
 
 /* Every other one ends; the walk comes by all of them. */
-static void test_many(struct probe_set *set, int listener)
+static void test_many(struct probe_set *set)
 {
-	struct child c = start(listener);
+	struct child c = start();
 	uint64_t accepts, before = unseen(set);
 	int fds[MANY];
 
@@ -372,17 +338,17 @@ static bool keeper_dies(const struct probe_options *options, uint64_t id, unsign
 		struct probe_set *set = reopen(options, id);
 		uint64_t at = clock_mono_ns();
 
-		must(set && probe_is_adopted(set), "adopt");
+		must(set && probe_is_adopted(set));
 		probe_fold(set, at);
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 		raise(SIGSTOP);
 		probe_fold(set, at + NS_PER_S);
 		_exit(0);
 	}
-	must(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "keeper");
+	must(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
 	while (stops-- && WIFSTOPPED(status)) {
 		ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
-		must(waitpid(pid, &status, 0) == pid, "keeper");
+		must(waitpid(pid, &status, 0) == pid);
 	}
 	if (WIFEXITED(status))
 		return true;
@@ -406,7 +372,7 @@ static bool test_round(const struct probe_options *options, uint64_t id, struct 
 	told(c, 'c', 0);
 	is_done = keeper_dies(options, id, round);
 	set = reopen(options, id);
-	must(set != NULL, "reopen");
+	must(set != NULL);
 	do {
 		at += NS_PER_S;
 		probe_fold(set, at);
@@ -430,7 +396,7 @@ static bool test_round(const struct probe_options *options, uint64_t id, struct 
 	return is_done;
 }
 
-static void test_deaths(const struct probe_options *unpinned, int listener)
+static void test_deaths(const struct probe_options *unpinned)
 {
 	struct probe_options options = *unpinned;
 	unsigned int round = 0, before = failed;
@@ -443,7 +409,7 @@ static void test_deaths(const struct probe_options *unpinned, int listener)
 	if (!set)
 		return;
 	id = probe_maps_id(set);
-	c = start(listener);
+	c = start();
 	told(&c, 'f', 0);
 	probe_watch_thread(set, 0, (uint32_t)c.pid, (uint32_t)c.pid, ROLE_WORKER);
 	probe_close(set);
@@ -457,7 +423,7 @@ static void test_deaths(const struct probe_options *unpinned, int listener)
 	rmdir("/sys/fs/bpf/tidegate-test-reconcile");
 }
 
-static bool test_tier(int listener, bool is_first)
+static void test_tier(void)
 {
 	const struct probe_options options = {
 		.tier = tier,
@@ -468,60 +434,25 @@ static bool test_tier(int listener, bool is_first)
 		.gateways = 2,
 		.slow_request_ns = NS_PER_S,
 	};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
-		return false;
-	}
-	test_ends(set, listener);
-	/* The keeper's side is the same on each rung. */
-	if (is_first)
-		test_many(set, listener);
-	probe_close(set);
-	if (is_first)
-		test_deaths(&options, listener);
-	return true;
-}
-
-/* Most machines have these mounted; where not, we do it for ourselves alone. */
-static void mount_own(const char *type, const char *path, const char *there)
-{
-	if (access(there, F_OK) == 0)
+	if (!open_rung(&options, &set))
 		return;
-	if (mount(type, path, type, 0, NULL) < 0)
-		printf("# mount %s on %s: %s\n", type, path, strerror(errno));
+	test_ends(set);
+	/* The keeper's side is the same on each rung. */
+	if (loaded == 1)
+		test_many(set);
+	probe_close(set);
+	if (loaded == 1)
+		test_deaths(&options);
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
-	unsigned int loaded = 0;
-	int listener;
-
 	if (argc > 1 && str_equal(argv[1], "--gateway"))
 		gateway();
-	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IONBF, 0);
-	signal(SIGPIPE, SIG_IGN);
+	rungs_setup();
 	listener = listen_loopback(&port);
 	listen_loopback(&backend_port);
-	if (unshare(CLONE_NEWNS) == 0 &&
-	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
-		struct statfs fs;
-
-		mount_own("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events");
-		if (statfs("/sys/fs/bpf", &fs) < 0 || fs.f_type != 0xcafe4a11)
-			mount_own("bpf", "/sys/fs/bpf", "");
-	}
-	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
-		tier = tiers[i];
-		if (argc <= 1 || str_equal(argv[1], tier))
-			loaded += test_tier(listener, !loaded);
-	}
-	tier = "all";
-	is("some rung loads", loaded > 0, 1);
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

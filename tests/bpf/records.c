@@ -4,25 +4,16 @@
  * threshold that every request passes. TAP; as root.
  */
 #include "probe/records.h"
-
-#include "base/clock.h"
-#include "base/log.h"
+#include "rungs.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define OK          "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 #define TRACE       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -30,40 +21,17 @@
 #define SEEN_MOST   512
 #define FLOOD       307
 
-static unsigned int number, failed;
-static const char *tier;
 static struct sockaddr_in address;
 static int listener, to_gateway[2], from_gateway[2], to_thread[2];
 static int clients[CONNECTIONS];
 static struct probe_slow seen[SEEN_MOST];
 static unsigned int seen_count;
 
-static void check(const char *what, bool is_good)
-{
-	number++;
-	failed += !is_good;
-	printf("%sok %u - %s: %s\n", is_good ? "" : "not ", number, tier, what);
-}
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	check(what, got == want);
-	if (got != want)
-		printf("# got %llu, want %llu\n", (unsigned long long)got,
-		       (unsigned long long)want);
-}
-
 static void is_text(const char *what, const char *got, const char *want)
 {
 	check(what, !strcmp(got, want));
 	if (strcmp(got, want))
 		printf("# got '%s', want '%s'\n", got, want);
-}
-
-static void must(bool is_good)
-{
-	if (!is_good)
-		abort();
 }
 
 /* ---- the gateway: two threads that obey ---- */
@@ -397,14 +365,11 @@ static void test_tier(void)
 		.gateways = 4,
 		.slow_request_ns = 1,
 	};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 	pid_t pid, thread = 0;
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
 	pid = start_gateway(&thread);
 	probe_watch_thread(set, 2, (uint32_t)pid, (uint32_t)pid, ROLE_WORKER);
 	probe_watch_thread(set, 2, (uint32_t)pid, (uint32_t)thread, ROLE_WORKER);
@@ -424,27 +389,16 @@ static void test_tier(void)
 	waitpid(pid, NULL, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
 	socklen_t size = sizeof(address);
 
-	setvbuf(stdout, NULL, _IONBF, 0);
-	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
-	if (unshare(CLONE_NEWNS) == 0 &&
-	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	    access("/sys/kernel/tracing/events", F_OK) < 0)
-		mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL);
+	rungs_setup();
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	address = (struct sockaddr_in){.sin_family = AF_INET,
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	must(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 	     listen(listener, 16) == 0 &&
 	     getsockname(listener, (struct sockaddr *)&address, &size) == 0);
-	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
-		tier = tiers[i];
-		test_tier();
-	}
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

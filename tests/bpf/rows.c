@@ -4,31 +4,14 @@
  * counting exactly, the others are counted as lost. The rows are taken beforehand, but for one of each
  * kind; this thread watches itself. TAP; as root.
  */
-#include "probe/probe.h"
 #include "probe/set.h"
+#include "rungs.h"
 
-#include "base/clock.h"
-#include "base/str.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 static struct cells cells;
-static unsigned int count, failed;
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	printf("%s %u - %s\n", got == want ? "ok" : "not ok", ++count, what);
-	if (got == want)
-		return;
-	printf("# %llu instead of %llu\n", (unsigned long long)got, (unsigned long long)want);
-	failed++;
-}
 
 static void exchange(int client, int server, unsigned int n, const char *answer)
 {
@@ -83,7 +66,7 @@ static uint64_t lost_rows(struct probe_set *set)
 	return UINT64_MAX;
 }
 
-static void test_tier(const char *tier)
+static void test_tier(void)
 {
 	const struct probe_options options = {.tier = tier,
 					      .threads = 8,
@@ -91,17 +74,14 @@ static void test_tier(const char *tier)
 					      .sample = 1,
 					      .gateways = 1,
 					      .slow_request_ns = NS_PER_S};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 	uint32_t pid = (uint32_t)getpid();
 	struct probe_now now;
 	enum http_method method;
 	unsigned int code;
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++count, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
 	is("no row has a meaning yet", probe_request_row(set, 0, &method, &code), false);
 	/* The last pairs there are, which nothing here makes. */
 	for (unsigned int i = 0; i < REQUEST_ROWS - 1; i++)
@@ -127,12 +107,8 @@ static void test_tier(const char *tier)
 	probe_close(set);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
-
-	for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
-		test_tier(tiers[i]);
-	printf("1..%u\n", count);
-	return failed != 0;
+	rungs_setup();
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

@@ -3,28 +3,13 @@
  * Calls that are timed stand for those that are not, and how many are timed follows the budget: this
  * program watches itself, by each rung that works here. TAP; as root.
  */
-#include "probe/probe.h"
+#include "rungs.h"
 
-#include "base/clock.h"
-#include "base/log.h"
-#include "base/str.h"
-
-#include <stdio.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #define CALLS 40009u
 
-static unsigned int number, failed;
-static const char *tier;
 static struct cells cells;
-
-static void ok(bool is_good, const char *what)
-{
-	number++;
-	failed += !is_good;
-	printf("%sok %u - %s: %s\n", is_good ? "" : "not ", number, tier, what);
-}
 
 static struct probe_set *open_set(unsigned int sample, uint64_t budget)
 {
@@ -37,13 +22,9 @@ static struct probe_set *open_set(unsigned int sample, uint64_t budget)
 		.gateways = 1,
 		.slow_request_ns = NS_PER_S,
 	};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 
-	if (!probe_open(&options, 0, &set, &e))
-		return set;
-	printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
-	return NULL;
+	return open_rung(&options, &set) ? set : NULL;
 }
 
 static void call(unsigned int times)
@@ -73,10 +54,10 @@ static void test_weights(unsigned int every)
 
 	if (!set)
 		return;
-	ok(probe_sample(set) == every, "the number is fixed");
+	check("the number is fixed", probe_sample(set) == every);
 	calls = totals(set, &timed);
-	ok(!calls && !timed, "measuring the cost leaves nothing behind");
-	ok(probe_timing_ns(set) > 0, "timing has a cost");
+	check("measuring the cost leaves nothing behind", !calls && !timed);
+	check("timing has a cost", probe_timing_ns(set) > 0);
 	printf("# timing a call costs %llu ns\n", (unsigned long long)probe_timing_ns(set));
 	probe_watch_thread(set, 0, pid, pid, ROLE_WORKER);
 	/* It reads of this thread, too. */
@@ -84,14 +65,14 @@ static void test_weights(unsigned int every)
 	call(CALLS);
 	calls = totals(set, &timed) - calls_before;
 	timed -= timed_before;
-	ok(calls == CALLS, "every call is counted");
+	check("every call is counted", calls == CALLS);
 	if (every == 1)
-		ok(timed == calls, "each is timed");
+		check("each is timed", timed == calls);
 	else
-		ok(timed % every == 0 && timed > calls / 5 * 4 && timed < calls / 5 * 6,
-		   "those that are timed stand for all");
+		check("those that are timed stand for all",
+		      timed % every == 0 && timed > calls / 5 * 4 && timed < calls / 5 * 6);
 	probe_sample_tick(set, clock_mono_ns() + 10 * NS_PER_S);
-	ok(probe_sample(set) == every, "no budget changes a fixed number");
+	check("no budget changes a fixed number", probe_sample(set) == every);
 	probe_close(set);
 }
 
@@ -108,28 +89,23 @@ static void test_budget(void)
 	probe_sample_tick(set, now += 2 * NS_PER_S);
 	call(200000);
 	probe_sample_tick(set, now += 2 * NS_PER_S);
-	ok(probe_sample(set) > before, "a small budget times fewer");
+	check("a small budget times fewer", probe_sample(set) > before);
 	before = probe_sample(set);
 	for (unsigned int i = 0; i < 30; i++)
 		probe_sample_tick(set, now += NS_PER_S);
-	ok(probe_sample(set) < before, "more when there is less to do");
+	check("more when there is less to do", probe_sample(set) < before);
 	probe_close(set);
+}
+
+static void test_tier(void)
+{
+	test_weights(1);
+	test_weights(16);
+	test_budget();
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
-
-	log_setup(LOG_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IONBF, 0);
-	for (size_t i = 0; i < ARRAY_LEN(tiers); i++) {
-		tier = tiers[i];
-		if (argc > 1 && !str_equal(argv[1], tier))
-			continue;
-		test_weights(1);
-		test_weights(16);
-		test_budget();
-	}
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	rungs_setup();
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

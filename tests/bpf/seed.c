@@ -4,17 +4,11 @@
  * nowhere, the next request counts, wherever its reads are cut. TAP; as root.
  */
 #include "probe/set.h"
-
-#include "base/clock.h"
-#include "base/str.h"
+#include "rungs.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #define X10     "xxxxxxxxxx"
 #define X50     X10 X10 X10 X10 X10
@@ -25,8 +19,7 @@
 #define SAYS    "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 static struct cells cells;
-static unsigned int count, failed;
-static const char *tier;
+static int listener;
 
 /* What is read after the probes came, a read each, or, after SPLICED, a splice into a pipe; NULL: the
  * gateway answers 200. */
@@ -56,32 +49,13 @@ static const struct talk {
 	{"before an answer", 1, 0, 3, {NULL, GET, NULL}},
 };
 
-static void is(const char *name, const char *what, uint64_t got, uint64_t want)
-{
-	bool is_right = got == want;
-
-	printf("%sok %u - %s: %s: %s\n", is_right ? "" : "not ", ++count, tier, name, what);
-	if (is_right)
-		return;
-	failed++;
-	printf("# got %llu, want %llu\n", (unsigned long long)got, (unsigned long long)want);
-}
-
-static void must(bool is_done, const char *what)
-{
-	if (is_done)
-		return;
-	perror(what);
-	exit(1);
-}
-
 /* All of it into the pipe, and out of there. */
 static ssize_t splice_away(int from, char *in, size_t n)
 {
 	int fds[2];
 
-	must(pipe(fds) == 0 && splice(from, NULL, fds[1], NULL, n, 0) == (ssize_t)n, "splice");
-	must(read(fds[0], in, n) == (ssize_t)n, "pipe");
+	must(pipe(fds) == 0 && splice(from, NULL, fds[1], NULL, n, 0) == (ssize_t)n);
+	must(read(fds[0], in, n) == (ssize_t)n);
 	close(fds[0]);
 	close(fds[1]);
 	return (ssize_t)n;
@@ -99,9 +73,8 @@ static void converse(const struct talk *t, int client, int server)
 
 		text += is_spliced;
 		n = (ssize_t)strlen(text);
-		must(write(from, text, (size_t)n) == n, t->name);
-		must((is_spliced ? splice_away(to, in, (size_t)n) : read(to, in, sizeof(in))) == n,
-		     t->name);
+		must(write(from, text, (size_t)n) == n);
+		must((is_spliced ? splice_away(to, in, (size_t)n) : read(to, in, sizeof(in))) == n);
 	}
 }
 
@@ -113,7 +86,15 @@ static uint64_t requests(struct probe_set *set, enum http_method method)
 	return probe_requests(set, &cells, method, 200);
 }
 
-static void test_talk(struct probe_set *set, const struct talk *t, int listener)
+static void is_of(const char *name, const char *what, uint64_t got, uint64_t want)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s: %s", name, what);
+	is(text, got, want);
+}
+
+static void test_talk(struct probe_set *set, const struct talk *t)
 {
 	uint64_t gets = requests(set, HTTP_GET), posts = requests(set, HTTP_POST);
 	uint64_t completed = cells.requests_completed;
@@ -122,25 +103,25 @@ static void test_talk(struct probe_set *set, const struct talk *t, int listener)
 	socklen_t size = sizeof(a);
 	int client = socket(AF_UNIX, SOCK_STREAM, 0), server;
 
-	must(getsockname(listener, (struct sockaddr *)&a, &size) == 0, "getsockname");
-	must(client >= 0 && connect(client, (struct sockaddr *)&a, size) == 0, "connect");
+	must(getsockname(listener, (struct sockaddr *)&a, &size) == 0);
+	must(client >= 0 && connect(client, (struct sockaddr *)&a, size) == 0);
 	/* Nobody is watched yet: the connection is one of before. */
 	server = accept(listener, NULL, NULL);
-	must(server >= 0, "accept");
-	must(probe_watch_thread(set, 0, pid, pid, ROLE_WORKER) == 0, "watch");
-	is(t->name, "taken up", (uint64_t)probe_seed_connection(set, pid, server), 0);
+	must(server >= 0);
+	must(probe_watch_thread(set, 0, pid, pid, ROLE_WORKER) == 0);
+	is_of(t->name, "taken up", (uint64_t)probe_seed_connection(set, pid, server), 0);
 	converse(t, client, server);
 	close(client);
 	close(server);
 	probe_forget_process(set, pid);
 	probe_fold(set, clock_mono_ns());
-	is(t->name, "GET", requests(set, HTTP_GET) - gets, t->gets);
-	is(t->name, "POST", requests(set, HTTP_POST) - posts, t->posts);
-	is(t->name, "no other", cells.requests_completed - completed, t->gets + t->posts);
-	is(t->name, "none lost", cells.requests_lost + cells.requests_aborted, 0);
+	is_of(t->name, "GET", requests(set, HTTP_GET) - gets, t->gets);
+	is_of(t->name, "POST", requests(set, HTTP_POST) - posts, t->posts);
+	is_of(t->name, "no other", cells.requests_completed - completed, t->gets + t->posts);
+	is_of(t->name, "none lost", cells.requests_lost + cells.requests_aborted, 0);
 }
 
-static void test_tier(int listener)
+static void test_tier(void)
 {
 	const struct probe_options options = {.tier = tier,
 					      .threads = 8,
@@ -148,34 +129,25 @@ static void test_tier(int listener)
 					      .sample = 1,
 					      .gateways = 1,
 					      .slow_request_ns = NS_PER_S};
-	struct probe_set *set = NULL;
-	struct err e = {.text = ""};
+	struct probe_set *set;
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++count, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
 	for (size_t i = 0; i < ARRAY_LEN(talks); i++)
-		test_talk(set, &talks[i], listener);
+		test_talk(set, &talks[i]);
 	for (const struct probe_lost *l = probe_lost(set); l->reason; l++)
-		is("at the end nothing was lost", l->reason, l->count, 0);
+		is_of("at the end nothing was lost", l->reason, l->count, 0);
 	probe_close(set);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
 
+	rungs_setup();
 	/* A name that the kernel chooses. */
+	listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	must(listener >= 0 && bind(listener, (struct sockaddr *)&a, sizeof(a.sun_family)) == 0 &&
-		     listen(listener, 1) == 0,
-	     "listen");
-	for (size_t i = 0; i < ARRAY_LEN(tiers); i++) {
-		tier = tiers[i];
-		test_tier(listener);
-	}
-	printf("1..%u\n", count);
-	return failed != 0;
+	     listen(listener, 1) == 0);
+	return rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 }

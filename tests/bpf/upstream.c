@@ -4,57 +4,23 @@
  * answers, refuses, delays, resets or leaves, under the probes of each rung: every count exactly.
  * TAP; as root. Argument: the only rung to try.
  */
-#include "probe/probe.h"
-
-#include "base/clock.h"
-#include "base/log.h"
-#include "base/str.h"
+#include "rungs.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-static unsigned int number, failed;
-static const char *tier;
 static struct cells cells;
 static struct probe_now now;
 static uint16_t port, dead_port;
 static char unix_path[64];
-
-static void is(const char *what, uint64_t got, uint64_t want)
-{
-	bool is_right = got == want;
-
-	printf("%sok %u - %s: %s\n", is_right ? "" : "not ", ++number, tier, what);
-	if (is_right)
-		return;
-	failed++;
-	printf("# got %llu, want %llu\n", (unsigned long long)got, (unsigned long long)want);
-}
-
-static void must(bool is_done, const char *what)
-{
-	if (is_done)
-		return;
-	fprintf(stderr, "# %s: %s\n", what, strerror(errno));
-	_exit(99);
-}
 
 /* ---- the backend: one thread a listener, one a connection ---- */
 
@@ -109,7 +75,7 @@ static bool answer(int fd, const char *head)
 		say(fd, "HTTP/1.1 204 No Content\r\n\r\n");
 	} else if (has(head, " /continue ")) {
 		say(fd, "HTTP/1.1 100 Continue\r\n\r\n");
-		must(read(fd, &c, 1) == 1, "body");
+		must(read(fd, &c, 1) == 1);
 		say(fd, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
 	} else if (has(head, " /up ")) {
 		say(fd, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
@@ -152,7 +118,7 @@ static void *serve(void *listener)
 	int fd;
 
 	while ((fd = accept((int)(intptr_t)listener, NULL, NULL)) >= 0) {
-		must(pthread_create(&thread, NULL, converse, (void *)(intptr_t)fd) == 0, "thread");
+		must(pthread_create(&thread, NULL, converse, (void *)(intptr_t)fd) == 0);
 		pthread_detach(thread);
 	}
 	return NULL;
@@ -165,7 +131,7 @@ static int listen_on(const void *address, socklen_t size)
 
 	if (a->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	must(bind(fd, a, size) == 0 && listen(fd, 64) == 0, "listen");
+	must(bind(fd, a, size) == 0 && listen(fd, 64) == 0);
 	return fd;
 }
 
@@ -183,7 +149,7 @@ static uint16_t port_of(int fd)
 	struct sockaddr_in6 a;
 	socklen_t size = sizeof(a);
 
-	must(getsockname(fd, (struct sockaddr *)&a, &size) == 0, "getsockname");
+	must(getsockname(fd, (struct sockaddr *)&a, &size) == 0);
 	return a.sin6_port;
 }
 
@@ -206,7 +172,7 @@ static pid_t start_backend(void)
 	fds[3] = listen_on(&un, unix_address(&un, true));
 	/* Bound, so that nobody else gets it, and not listening: it refuses. */
 	dead = socket(AF_INET, SOCK_STREAM, 0);
-	must(bind(dead, (struct sockaddr *)&in, sizeof(in)) == 0, "bind");
+	must(bind(dead, (struct sockaddr *)&in, sizeof(in)) == 0);
 	dead_port = port_of(dead);
 	pid = fork();
 	if (pid)
@@ -238,10 +204,10 @@ static int dial_address(const void *address, socklen_t size, enum how how)
 
 	if (how == BLOCKING)
 		return fd;
-	must(r < 0 && errno == EINPROGRESS, "connect at once");
-	must(poll(&p, 1, 10000) == 1, "poll");
+	must(r < 0 && errno == EINPROGRESS);
+	must(poll(&p, 1, 10000) == 1);
 	if (how == BY_ERROR)
-		must(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0, "SO_ERROR");
+		must(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0);
 	else if (how == BY_CONNECT)
 		(void)!connect(fd, a, size);
 	fcntl(fd, F_SETFL, 0);
@@ -257,7 +223,7 @@ static int dial(unsigned int last, enum how how)
 
 static void put(int fd, const char *text)
 {
-	must(write(fd, text, strlen(text)) == (ssize_t)strlen(text), "write");
+	must(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
 static void get(int fd, size_t want)
@@ -267,7 +233,7 @@ static void get(int fd, size_t want)
 
 	for (size_t all = 0; all < want; all += (size_t)n) {
 		n = read(fd, buf, sizeof(buf) < want - all ? sizeof(buf) : want - all);
-		must(n > 0, "read");
+		must(n > 0);
 	}
 }
 
@@ -403,7 +369,7 @@ static void addresses(void)
 		int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
 		name.sin_port = htons(53);
-		must(connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0, "datagram");
+		must(connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0);
 		close(fd);
 	}
 }
@@ -420,13 +386,13 @@ static void verdicts(void)
 	/* What was given up before is long ago: there is no event loop here that would tell. */
 	poll(NULL, 0, 20);
 	a.sin_port = port_of(listener);
-	must(connect(client, (struct sockaddr *)&a, sizeof(a)) == 0, "connect");
+	must(connect(client, (struct sockaddr *)&a, sizeof(a)) == 0);
 	fd = accept(listener, NULL, NULL);
 	for (int i = 0; i < 2; i++) {
 		up = dial(20, BY_ERROR);
 		ask(up, "/hang");
 		ask(client, "/");
-		must(read(fd, buf, sizeof(buf)) > 0, "read");
+		must(read(fd, buf, sizeof(buf)) > 0);
 		if (i)
 			close(up);
 		put(fd, said);
@@ -470,16 +436,16 @@ static struct child start(void (*const fns[])(void))
 	int to[2], from[2];
 	char byte = 'd';
 
-	must(pipe(to) == 0 && pipe(from) == 0, "pipe");
+	must(pipe(to) == 0 && pipe(from) == 0);
 	c.pid = fork();
 	if (!c.pid) {
 		dup2(to[0], 0);
 		close(to[0]);
 		close(to[1]);
 		for (size_t i = 0; fns[i]; i++) {
-			must(read(0, &byte, 1) == 1, "gate");
+			must(read(0, &byte, 1) == 1);
 			fns[i]();
-			must(write(from[1], "d", 1) == 1, "done");
+			must(write(from[1], "d", 1) == 1);
 		}
 		(void)!read(0, &byte, 1);
 		_exit(0);
@@ -697,13 +663,11 @@ static void test_tier(void)
 		.gateways = 4,
 		.slow_request_ns = NS_PER_S,
 	};
-	struct probe_set *set = NULL;
+	struct probe_set *set;
 	struct err e = {.text = ""};
 
-	if (probe_open(&options, 0, &set, &e)) {
-		printf("ok %u - %s # SKIP %s\n", ++number, tier, e.text);
+	if (!open_rung(&options, &set))
 		return;
-	}
 	test_counts(set);
 	test_many(set);
 	probe_close(set);
@@ -728,40 +692,16 @@ static void test_tier(void)
 	test_pins(&options);
 }
 
-/* Most machines have these mounted; where not, we do it for ourselves alone. */
-static void mount_own(const char *type, const char *path, const char *there)
-{
-	if (access(there, F_OK) == 0)
-		return;
-	if (mount(type, path, type, 0, NULL) < 0)
-		printf("# mount %s on %s: %s\n", type, path, strerror(errno));
-}
-
 int main(int argc, char **argv)
 {
-	static const char *const tiers[] = {"fentry", "tp_btf", "raw_tp", "tracepoint"};
 	pid_t backend;
+	int code;
 
-	log_setup(getenv("V") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IONBF, 0);
-	signal(SIGPIPE, SIG_IGN);
+	rungs_setup();
 	backend = start_backend();
-	if (unshare(CLONE_NEWNS) == 0 &&
-	    mount(NULL, "/sys", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
-		struct statfs fs;
-
-		mount_own("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events");
-		if (statfs("/sys/fs/bpf", &fs) < 0 || fs.f_type != 0xcafe4a11)
-			mount_own("bpf", "/sys/fs/bpf", "");
-	}
-	for (unsigned int i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
-		tier = tiers[i];
-		if (argc <= 1 || str_equal(argv[1], tier))
-			test_tier();
-	}
+	code = rungs_run(argc > 1 ? argv[1] : NULL, test_tier);
 	kill(backend, SIGKILL);
 	waitpid(backend, NULL, 0);
 	unlink(unix_path);
-	printf("1..%u\n", number);
-	return failed ? 1 : 0;
+	return code;
 }
