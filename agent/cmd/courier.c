@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #define KEY_INTERVAL_NS     (60 * NS_PER_S)
-#define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
 #define END_NS              (2 * NS_PER_S)
 #define LEAST_INTERVAL_NS   (50 * NS_PER_MS)
 #define KEEPER_SILENT_TICKS 3 /* then it is taken to be away */
@@ -163,20 +162,12 @@ static enum frame_type frame_type_now(struct courier *c, uint64_t now_ns)
 
 static void spool_frame(struct courier *c, uint64_t time_ms, const uint8_t *data, size_t size)
 {
-	struct err e = {0};
-	int r;
-
-	spool_reserve_ids(c->spool, frame_encoder_next_id(c->encoder));
-	r = spool_append(c->spool, time_ms, data, size, &e);
-	if (r < 0) { /* the frame is gone: only totals can make up for it */
+	/* When the frame is gone only totals can make up for it. */
+	if (dispatch_append(&c->dispatch, frame_encoder_next_id(c->encoder), time_ms, data, size) <
+	    0) {
 		c->needs_key = true;
 		c->counts.events_dropped += c->event_count;
 	}
-	if (r && !c->is_disk_failing)
-		log_error("courier", "the spool's disk fails", "error=\"%s\"", e.text);
-	else if (!r && c->is_disk_failing)
-		log_info("courier", "the spool's disk works again", "%s", "");
-	c->is_disk_failing = r != 0;
 }
 
 static uint64_t tick_time_ms(const struct courier *c, uint64_t now_ns)
@@ -192,7 +183,8 @@ static uint64_t tick_time_ms(const struct courier *c, uint64_t now_ns)
 
 static void build_frame(struct courier *c, uint64_t now_ns)
 {
-	uint64_t sequence = spool_next_sequence(c->spool), time_ms = tick_time_ms(c, now_ns);
+	uint64_t sequence = spool_next_sequence(c->dispatch.spool),
+		 time_ms = tick_time_ms(c, now_ns);
 	enum frame_type type = frame_type_now(c, now_ns);
 	const uint8_t *data;
 	uint32_t samples;
@@ -239,7 +231,7 @@ static bool host_is_another(struct courier *c)
 {
 	const struct segment_header *h = host_header(c);
 
-	if (!h || spool_set_life(c->spool, h->life) == 0)
+	if (!h || spool_set_life(c->dispatch.spool, h->life) == 0)
 		return false;
 	c->host = segment_reader_close(c->host);
 	return true;
@@ -259,14 +251,9 @@ static void tick(struct courier *c)
 		log_info("courier", "host.seg is another one, a new incarnation begins", "%s", "");
 		loop_stop(c->loop);
 	}
-	for (unsigned int i = 0; i < c->uplink_count; i++)
-		uplink_kick(c->uplinks[i]);
-	if (now - c->flush_ns >= FLUSH_INTERVAL_NS) {
-		c->flush_ns = now;
-		spool_flush(c->spool);
-		if (c->writer && segment_writer_keep(c->writer, NULL) > 0)
-			log_warning("courier", "app.seg was removed, it is there again", "%s", "");
-	}
+	if (dispatch_kick(&c->dispatch, now) && c->writer &&
+	    segment_writer_keep(c->writer, NULL) > 0)
+		log_warning("courier", "app.seg was removed, it is there again", "%s", "");
 }
 
 /* The keeper says when it has ticked, and that is our tick too; the timer is for when it is away. */
@@ -294,18 +281,6 @@ static void tick_soon(struct courier *c)
 
 /* -------- the end -------- */
 
-static bool all_acknowledged(const struct courier *c)
-{
-	for (unsigned int i = 0; i < c->uplink_count; i++) {
-		uint64_t frames;
-
-		uplink_pending(c->uplinks[i], &frames);
-		if (frames)
-			return false;
-	}
-	return true;
-}
-
 static void on_tick(void *data)
 {
 	struct courier *c = data;
@@ -315,7 +290,7 @@ static void on_tick(void *data)
 		tick_schedule(c);
 		return;
 	}
-	if (all_acknowledged(c) || clock_mono_ns() >= c->end_ns)
+	if (dispatch_is_done(&c->dispatch) || clock_mono_ns() >= c->end_ns)
 		loop_stop(c->loop);
 }
 
@@ -340,37 +315,11 @@ static void on_supervisor(void *data, int fd, unsigned int events)
 
 /* -------- uplinks -------- */
 
-static void on_lost(void *data, const char *address, const char *why)
-{
-	(void)data;
-	log_warning("courier", "aggregator is away, frames are spooled", "address=%s why=\"%s\"",
-		    address, why);
-}
-
-static void on_returned(void *data, const char *address, uint64_t pending_frames)
-{
-	(void)data;
-	log_info("courier", "aggregator is back", "address=%s frames_waiting=%" PRIu64, address,
-		 pending_frames);
-}
-
-static void on_refused(void *data, const char *address, const char *why)
-{
-	static struct log_limit limit = {.interval_ns = 60 * NS_PER_S};
-	uint64_t suppressed;
-
-	(void)data;
-	if (log_allowed(&limit, clock_mono_ns(), &suppressed))
-		log_error("courier", "aggregator refuses this agent",
-			  "address=%s why=\"%s\" suppressed=%" PRIu64, address, why, suppressed);
-}
-
-static void on_need_key(void *data, const char *address)
+static void on_need_key(void *data)
 {
 	struct courier *c = data;
 
 	c->needs_key = true;
-	log_debug("courier", "aggregator needs a key frame", "address=%s", address);
 	tick_soon(c);
 }
 
@@ -390,24 +339,7 @@ static void uplinks_open(struct courier *c)
 		labels[2 * n] = all[i][0];
 		labels[2 * n++ + 1] = all[i][1];
 	}
-	for (size_t i = 0; i < config->uplink_aggregators.count; i++) {
-		const struct uplink_options options = {
-			.address = config->uplink_aggregators.items[i],
-			.agent = config->agent_id,
-			.labels = labels,
-			.label_count = n,
-			.backoff_ns = config->uplink_backoff,
-			.events = {on_lost, on_returned, on_refused, on_need_key, c},
-		};
-		struct err e = {0};
-
-		if (c->uplink_count == COURIER_UPLINKS_MAX ||
-		    uplink_open(c->loop, c->spool, &options, &c->uplinks[c->uplink_count], &e) < 0)
-			log_error("courier", "aggregator is left out", "address=%s error=\"%s\"",
-				  options.address, e.text);
-		else
-			c->uplink_count++;
-	}
+	dispatch_connect(&c->dispatch, c->loop, config, config->agent_id, labels, n);
 }
 
 /* -------- life -------- */
@@ -416,33 +348,22 @@ static int open_spool(struct courier *c)
 {
 	const struct config *config = c->ctx->config;
 	const struct segment_header *h = host_header(c);
-	const struct spool_options options = {
-		.dir = config->spool_dir,
-		.bytes = config->spool_bytes,
-		.age_ns = config->spool_age,
+	const struct dispatch_options options = {
+		.process = "courier",
+		.config = config,
 		.twin_dir = config->_runtime_dir,
 		.life = h ? h->life : 0,
+		.on_need_key = on_need_key,
+		.data = c,
 	};
-	struct spool_stats stats;
-	struct err e = {0};
-	int r = spool_open(&options, &c->spool, &e);
+	int r = dispatch_open(&c->dispatch, &options);
 
 	if (r < 0)
 		return r;
-	if (r > 0) {
-		c->is_disk_failing = true;
-		log_error("courier", "no spool on disk: frames are kept in memory alone",
-			  "error=\"%s\"", e.text);
-	}
-	spool_stats(c->spool, &stats);
-	if (stats.bad_files || stats.dropped_damaged)
-		log_warning("courier", "the spool was damaged",
-			    "bad_files=%" PRIu64 " damaged=%" PRIu64, stats.bad_files,
-			    stats.dropped_damaged);
 	r = frame_encoder_new(&c->encoder);
 	if (r < 0)
 		return r;
-	return frame_encoder_continue(c->encoder, spool_first_id(c->spool));
+	return frame_encoder_continue(c->encoder, spool_first_id(c->dispatch.spool));
 }
 
 static int courier_open(struct courier *c)
@@ -476,8 +397,8 @@ static int courier_open(struct courier *c)
 	uplinks_open(c);
 	courier_outlets_open(c);
 	log_info("courier", "started", "incarnation=%s sequence=%" PRIu64 " aggregators=%u",
-		 spool_is_continued(c->spool) ? "continued" : "new", spool_next_sequence(c->spool),
-		 c->uplink_count);
+		 spool_is_continued(c->dispatch.spool) ? "continued" : "new",
+		 spool_next_sequence(c->dispatch.spool), c->dispatch.uplink_count);
 	return 0;
 }
 
@@ -485,11 +406,7 @@ static void courier_close(struct courier *c)
 {
 	if (c->loop)
 		courier_outlets_close(c);
-	if (c->spool)
-		spool_flush(c->spool);
-	for (unsigned int i = 0; i < c->uplink_count; i++)
-		uplink_close(c->uplinks[i]);
-	spool_close(c->spool);
+	dispatch_close(&c->dispatch);
 	frame_encoder_free(c->encoder);
 	segment_reader_close(c->host);
 	segment_reader_close(c->app);

@@ -8,8 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char *const drop_reasons[] = {"bytes",   "age",     "memory",
-					   "damaged", "refused", "unknown"};
 static const char *const frame_states[] = {"built", "sent", "acknowledged"};
 
 /* Names and labels of our own, and about as much as a script's series needs. */
@@ -76,7 +74,8 @@ void courier_series_open(struct courier *c)
 		c->writer = NULL;
 		return;
 	}
-	if (continued && !spool_is_continued(c->spool) && segment_writer_restart(c->writer, &e) < 0)
+	if (continued && !spool_is_continued(c->dispatch.spool) &&
+	    segment_writer_restart(c->writer, &e) < 0)
 		log_error("courier", "totals of scripts are in two incarnations", "error=\"%s\"",
 			  e.text);
 	/* Our counters begin at 0, what the courier before us counted becomes their base. */
@@ -84,9 +83,9 @@ void courier_series_open(struct courier *c)
 		maps_id = clock_mono_ns();
 	segment_writer_rebase(c->writer, maps_id);
 	s->spool_bytes = series_labelled(c, METRIC_ID_SPOOL_BYTES, NULL, NULL);
-	for (size_t i = 0; i < ARRAY_LEN(drop_reasons); i++)
-		s->dropped[i] =
-			series_labelled(c, METRIC_ID_SPOOL_DROPPED, "reason", drop_reasons[i]);
+	for (size_t i = 0; i < DISPATCH_DROPS; i++)
+		s->dropped[i] = series_labelled(c, METRIC_ID_SPOOL_DROPPED, "reason",
+						dispatch_drop_reasons[i]);
 	for (size_t i = 0; i < ARRAY_LEN(frame_states); i++)
 		s->frames[i] = series_labelled(c, METRIC_ID_FRAMES, "state", frame_states[i]);
 	s->frame_bytes = series_labelled(c, METRIC_ID_FRAME_BYTES, NULL, NULL);
@@ -99,31 +98,19 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 {
 	const struct courier_series *s = &c->series;
 	const struct daemon_counts *counts = c->ctx->counts;
-	uint64_t pending = 0, sent = 0, acknowledged = 0;
-	struct spool_stats st;
+	struct dispatch_counts d;
 
 	if (!c->writer)
 		return;
-	spool_stats(c->spool, &st);
-	for (unsigned int i = 0; i < c->uplink_count; i++) {
-		struct uplink_stats u;
-		uint64_t bytes = uplink_pending(c->uplinks[i], NULL);
-
-		uplink_stats(c->uplinks[i], &u);
-		sent += u.frames_sent;
-		acknowledged += u.frames_acknowledged;
-		pending = bytes > pending ? bytes : pending;
-	}
-	const uint64_t dropped[] = {st.dropped_bytes,   st.dropped_age,     st.dropped_memory,
-				    st.dropped_damaged, st.dropped_refused, st.dropped_unknown};
+	dispatch_counts(&c->dispatch, &d);
 	restarts_name(c);
 	segment_writer_tick_begin(c->writer);
-	segment_writer_gauge(c->writer, s->spool_bytes, (double)pending);
-	for (size_t i = 0; i < ARRAY_LEN(dropped); i++)
-		segment_writer_counter(c->writer, s->dropped[i], dropped[i]);
+	segment_writer_gauge(c->writer, s->spool_bytes, (double)d.pending_bytes);
+	for (size_t i = 0; i < DISPATCH_DROPS; i++)
+		segment_writer_counter(c->writer, s->dropped[i], d.drops[i]);
 	segment_writer_counter(c->writer, s->frames[0], c->counts.frames_built);
-	segment_writer_counter(c->writer, s->frames[1], sent);
-	segment_writer_counter(c->writer, s->frames[2], acknowledged);
+	segment_writer_counter(c->writer, s->frames[1], d.sent);
+	segment_writer_counter(c->writer, s->frames[2], d.acknowledged);
 	segment_writer_counter(c->writer, s->frame_bytes, c->counts.frame_bytes);
 	segment_writer_counter(c->writer, s->frame_samples, c->counts.frame_samples);
 	segment_writer_counter(c->writer, s->events_dropped, c->counts.events_dropped);

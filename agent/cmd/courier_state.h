@@ -5,15 +5,13 @@
 #include "bus/fanout.h"
 #include "bus/frame.h"
 #include "bus/publisher.h"
-#include "bus/spool.h"
-#include "bus/uplink.h"
 #include "cmd/daemon.h"
+#include "cmd/dispatch.h"
 #include "outlet/http.h"
 #include "segment/gather.h"
 #include "segment/reader.h"
 #include "segment/writer.h"
 
-#define COURIER_UPLINKS_MAX   8
 #define COURIER_PROCESSES_MAX 8
 
 struct courier_event {
@@ -27,7 +25,8 @@ struct courier_counts {
 
 /* Indexes of the courier's own series in app.seg; negative: refused. */
 struct courier_series {
-	int spool_bytes, dropped[6], frames[3], frame_bytes, frame_samples, events_dropped;
+	int spool_bytes, dropped[DISPATCH_DROPS], frames[3], frame_bytes, frame_samples,
+		events_dropped;
 	int restarts[COURIER_PROCESSES_MAX];
 };
 
@@ -48,10 +47,8 @@ struct courier {
 	struct courier_app_series app_series;
 	struct courier_counts counts;
 	uint64_t restarts_before[COURIER_PROCESSES_MAX]; /* already in the base of app.seg */
-	struct spool *spool;
+	struct dispatch dispatch;
 	struct frame_encoder *encoder;
-	struct uplink *uplinks[COURIER_UPLINKS_MAX];
-	unsigned int uplink_count;
 	struct http_server *http;
 	struct publisher *publisher;
 	struct fanout *fanout;
@@ -60,11 +57,11 @@ struct courier {
 	unsigned int event_count;
 	uint64_t events_refused; /* since the last frame */
 	uint64_t key_ns;         /* of the last key frame, CLOCK_MONOTONIC */
-	uint64_t flush_ns, beacon_ns;
+	uint64_t beacon_ns;
 	uint64_t interval_ns; /* of the tick now */
 	uint64_t keeper_ns;   /* when it last said that it ticked, CLOCK_MONOTONIC */
 	uint64_t end_ns;      /* when ending: give up then; 0: not ending */
-	bool needs_key, is_disk_failing;
+	bool needs_key;
 	char packet[DAEMON_LINK_BYTES];
 };
 

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Spool and uplinks of one process, and their lines in the log. */
+#include "cmd/dispatch.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+
+#define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
+#define REFUSAL_INTERVAL_NS (60 * NS_PER_S)
+
+const char *const dispatch_drop_reasons[DISPATCH_DROPS] = {"bytes",   "age",     "memory",
+							   "damaged", "refused", "unknown"};
+
+/* -------- what uplinks tell -------- */
+
+static void on_lost(void *data, const char *address, const char *why)
+{
+	const struct dispatch *d = data;
+
+	log_warning(d->process, "aggregator is away, frames are spooled", "address=%s why=\"%s\"",
+		    address, why);
+}
+
+static void on_returned(void *data, const char *address, uint64_t pending_frames)
+{
+	const struct dispatch *d = data;
+
+	log_info(d->process, "aggregator is back", "address=%s frames_waiting=%" PRIu64, address,
+		 pending_frames);
+}
+
+static void on_refused(void *data, const char *address, const char *why)
+{
+	struct dispatch *d = data;
+	uint64_t suppressed;
+
+	if (log_allowed(&d->refusals, clock_mono_ns(), &suppressed))
+		log_error(d->process, "aggregator refuses this agent",
+			  "address=%s why=\"%s\" suppressed=%" PRIu64, address, why, suppressed);
+}
+
+static void on_need_key(void *data, const char *address)
+{
+	const struct dispatch *d = data;
+
+	log_debug(d->process, "aggregator needs a key frame", "address=%s", address);
+	d->on_need_key(d->data);
+}
+
+/* -------- life -------- */
+
+int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
+{
+	const struct config *config = options->config;
+	const struct spool_options spool = {
+		.dir = config->spool_dir,
+		.bytes = config->spool_bytes,
+		.age_ns = config->spool_age,
+		.twin_dir = options->twin_dir,
+		.life = options->life,
+	};
+	struct spool_stats stats;
+	struct err e = {0};
+	int r;
+
+	*d = (struct dispatch){
+		.process = options->process,
+		.on_need_key = options->on_need_key,
+		.data = options->data,
+		.refusals.interval_ns = REFUSAL_INTERVAL_NS,
+	};
+	d->events = (struct uplink_events){on_lost, on_returned, on_refused, on_need_key, d};
+	r = spool_open(&spool, &d->spool, &e);
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		d->is_disk_failing = true;
+		log_error(d->process, "no spool on disk: frames are kept in memory alone",
+			  "error=\"%s\"", e.text);
+	}
+	spool_stats(d->spool, &stats);
+	if (stats.bad_files || stats.dropped_damaged)
+		log_warning(d->process, "the spool was damaged",
+			    "bad_files=%" PRIu64 " damaged=%" PRIu64, stats.bad_files,
+			    stats.dropped_damaged);
+	return 0;
+}
+
+void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config *config,
+		      const char *agent, const char *const *labels, size_t label_count)
+{
+	for (size_t i = 0; i < config->uplink_aggregators.count; i++) {
+		const struct uplink_options options = {
+			.address = config->uplink_aggregators.items[i],
+			.agent = agent,
+			.labels = labels,
+			.label_count = label_count,
+			.backoff_ns = config->uplink_backoff,
+			.events = d->events,
+		};
+		struct err e = {0};
+
+		if (d->uplink_count == DISPATCH_UPLINKS_MAX ||
+		    uplink_open(loop, d->spool, &options, &d->uplinks[d->uplink_count], &e) < 0)
+			log_error(d->process, "aggregator is left out", "address=%s error=\"%s\"",
+				  options.address, e.text);
+		else
+			d->uplink_count++;
+	}
+}
+
+void dispatch_close(struct dispatch *d)
+{
+	if (d->spool)
+		spool_flush(d->spool);
+	for (unsigned int i = 0; i < d->uplink_count; i++)
+		uplink_close(d->uplinks[i]);
+	d->uplink_count = 0;
+	d->spool = spool_close(d->spool);
+}
+
+/* -------- frames -------- */
+
+int dispatch_append(struct dispatch *d, uint32_t next_id, uint64_t time_ms, const uint8_t *data,
+		    size_t size)
+{
+	struct err e = {0};
+	int r;
+
+	spool_reserve_ids(d->spool, next_id);
+	r = spool_append(d->spool, time_ms, data, size, &e);
+	if (r && !d->is_disk_failing)
+		log_error(d->process, "the spool's disk fails", "error=\"%s\"", e.text);
+	else if (!r && d->is_disk_failing)
+		log_info(d->process, "the spool's disk works again", "%s", "");
+	d->is_disk_failing = r != 0;
+	return r;
+}
+
+bool dispatch_kick(struct dispatch *d, uint64_t now_ns)
+{
+	for (unsigned int i = 0; i < d->uplink_count; i++)
+		uplink_kick(d->uplinks[i]);
+	if (now_ns - d->flush_ns < FLUSH_INTERVAL_NS)
+		return false;
+	d->flush_ns = now_ns;
+	spool_flush(d->spool);
+	return true;
+}
+
+bool dispatch_is_done(const struct dispatch *d)
+{
+	for (unsigned int i = 0; i < d->uplink_count; i++) {
+		uint64_t frames;
+
+		uplink_pending(d->uplinks[i], &frames);
+		if (frames)
+			return false;
+	}
+	return true;
+}
+
+void dispatch_counts(const struct dispatch *d, struct dispatch_counts *ret)
+{
+	struct spool_stats st;
+
+	spool_stats(d->spool, &st);
+	*ret = (struct dispatch_counts){
+		.drops = {st.dropped_bytes, st.dropped_age, st.dropped_memory, st.dropped_damaged,
+			  st.dropped_refused, st.dropped_unknown},
+	};
+	for (unsigned int i = 0; i < d->uplink_count; i++) {
+		uint64_t bytes = uplink_pending(d->uplinks[i], NULL);
+		struct uplink_stats u;
+
+		uplink_stats(d->uplinks[i], &u);
+		ret->sent += u.frames_sent;
+		ret->acknowledged += u.frames_acknowledged;
+		if (bytes > ret->pending_bytes)
+			ret->pending_bytes = bytes;
+	}
+}
