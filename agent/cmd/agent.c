@@ -218,9 +218,7 @@ int agent_verb(int argc, char **argv)
 			return verb_bad_option("agent", argv, options);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tidegate agent: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("agent", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	return is_detach ? detach(plan.config_file) : supervisor_run(&plan);
 }

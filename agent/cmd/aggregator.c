@@ -72,9 +72,7 @@ int aggregator_verb(int argc, char **argv)
 			return verb_bad_option("aggregator", argv, options);
 		plan.config_file = optarg;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tidegate aggregator: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("aggregator", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	return supervisor_run(&plan);
 }

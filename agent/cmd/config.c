@@ -86,10 +86,8 @@ int config_verb(int argc, char **argv)
 			return verb_bad_option("config", argv, options);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tidegate config: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("config", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	if (is_man)
 		return print_man();
 	return print_configuration(side == CONFIG_AGGREGATOR ? side : CONFIG_AGENT, file);

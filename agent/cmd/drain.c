@@ -66,13 +66,8 @@ static int parse(int argc, char **argv, struct drain_options *o)
 			return -EINVAL;
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr,
-			"tidegate drain: unexpected argument `%s`: did you mean "
-			"`--gateway %s`?\n",
-			argv[optind], argv[optind]);
+	if (verb_has_argument("drain", argc, argv, "gateway"))
 		return -EINVAL;
-	}
 	return 0;
 }
 

@@ -153,10 +153,8 @@ int metrics_verb(int argc, char **argv)
 			return verb_bad_option("metrics", argv, options);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tidegate metrics: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("metrics", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	if (segment)
 		return print_segment(segment, format);
 	r = config_load(CONFIG_AGENT, file, &config, &e);

@@ -25,7 +25,6 @@
 #define PROCESSES_MAX 1024
 #define PIDS_SHOWN    8
 
-DEFINE_CLEANUP(struct control_client *, control_client_close)
 DEFINE_CLEANUP(struct segment_reader *, segment_reader_close)
 DEFINE_CLEANUP(struct stacks *, stacks_free)
 
@@ -114,13 +113,8 @@ static int parse(int argc, char **argv, struct profile_options *o)
 			return -EINVAL;
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr,
-			"tidegate profile: unexpected argument `%s`: did you mean `--gateway "
-			"%s`?\n",
-			argv[optind], argv[optind]);
+	if (verb_has_argument("profile", argc, argv, "gateway"))
 		return -EINVAL;
-	}
 	if (!o->gateway && !o->instance)
 		return usage("which gateway? Name it with --gateway");
 	if (!o->seconds)
@@ -204,21 +198,15 @@ static int look(struct profile_run *run, const struct config *config, struct err
 
 static int ask(struct profile_run *run, const struct config *config, struct err *e)
 {
-	_cleanup_(control_client_close_p) struct control_client *client = NULL;
 	const struct profile_options *o = run->o;
 	const char *id;
 	json_t *reply;
-	int r = control_client_open(config->_runtime_dir, &client, e);
+	int r = control_client_ask(config->_runtime_dir,
+				   json_pack("{s:s,s:s,s:f}", "op", "profile", "gateway",
+					     o->instance ? o->instance : o->gateway, "seconds",
+					     o->seconds),
+				   ANSWER_S, &reply, e);
 
-	if (r < 0)
-		return r;
-	r = control_client_send(client,
-				json_pack("{s:s,s:s,s:f}", "op", "profile", "gateway",
-					  o->instance ? o->instance : o->gateway, "seconds",
-					  o->seconds),
-				e);
-	if (!r)
-		r = control_client_recv(client, ANSWER_S, &reply, e);
 	if (r < 0)
 		return r;
 	id = json_string_value(json_object_get(reply, "id"));

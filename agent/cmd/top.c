@@ -328,10 +328,8 @@ static int options_parse(int argc, char **argv, struct top *t, const char **ret_
 			return verb_bad_option("top", argv, options);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tidegate top: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("top", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	if (t->is_json && !t->is_once)
 		return fail(EXIT_USAGE, "--json needs --once");
 	return EXIT_DONE;

@@ -11,23 +11,9 @@
 
 #define ANSWER_S 10
 
-DEFINE_CLEANUP(struct control_client *, control_client_close)
-
 static const struct option options[] = {{"gateway", required_argument, NULL, 'g'},
 					{"config", required_argument, NULL, 'c'},
 					{NULL, 0, NULL, 0}};
-
-static int ask(const struct config *config, const char *gateway, json_t **ret, struct err *e)
-{
-	_cleanup_(control_client_close_p) struct control_client *client = NULL;
-	int r = control_client_open(config->_runtime_dir, &client, e);
-
-	if (r < 0)
-		return r;
-	r = control_client_send(client,
-				json_pack("{s:s,s:s?}", "op", "undrain", "gateway", gateway), e);
-	return r < 0 ? r : control_client_recv(client, ANSWER_S, ret, e);
-}
 
 int undrain_verb(int argc, char **argv)
 {
@@ -47,18 +33,15 @@ int undrain_verb(int argc, char **argv)
 		else
 			return verb_bad_option("undrain", argv, options);
 	}
-	if (optind < argc) {
-		fprintf(stderr,
-			"tidegate undrain: unexpected argument `%s`: did you mean "
-			"`--gateway %s`?\n",
-			argv[optind], argv[optind]);
+	if (verb_has_argument("undrain", argc, argv, "gateway"))
 		return EXIT_USAGE;
-	}
 	if (config_load(CONFIG_AGENT, file, &config, &e) < 0) {
 		fprintf(stderr, "tidegate undrain: %s\n", e.text);
 		return EXIT_USAGE;
 	}
-	if (ask(config, gateway, &reply, &e) < 0) {
+	if (control_client_ask(config->_runtime_dir,
+			       json_pack("{s:s,s:s?}", "op", "undrain", "gateway", gateway),
+			       ANSWER_S, &reply, &e) < 0) {
 		fprintf(stderr, "tidegate undrain: %s\n", e.text);
 		return EXIT_FAILED;
 	}

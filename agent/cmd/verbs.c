@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all verbs share: the one-line answer to a wrong option. */
+/* What all verbs share: the one-line answers to a wrong option and to an argument too many. */
 #include "cmd/verbs.h"
 
 #include "base/err.h"
@@ -34,4 +34,15 @@ int verb_bad_option(const char *verb, char **argv, const struct option *options)
 		fprintf(stderr, "tidegate %s: unknown option `%s`: see `tidegate --help`\n", verb,
 			given);
 	return EXIT_USAGE;
+}
+
+bool verb_has_argument(const char *verb, int argc, char **argv, const char *option)
+{
+	if (optind >= argc)
+		return false;
+	fprintf(stderr, "tidegate %s: unexpected argument `%s`", verb, argv[optind]);
+	if (option)
+		fprintf(stderr, ": did you mean `--%s %s`?", option, argv[optind]);
+	fputc('\n', stderr);
+	return true;
 }

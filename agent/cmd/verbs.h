@@ -9,7 +9,12 @@
 #undef VERB
 
 #include <getopt.h>
+#include <stdbool.h>
 
 /* After getopt_long returned '?' or ':' (opterr is 0): says which option is wrong, with the
  * nearest right one, on stderr. Returns EXIT_USAGE. */
 int verb_bad_option(const char *verb, char **argv, const struct option *options);
+
+/* After the options of a verb that takes no argument: says which one is left over, and if `option` is
+ * given that it may be what was meant. */
+bool verb_has_argument(const char *verb, int argc, char **argv, const char *option);

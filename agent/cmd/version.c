@@ -41,10 +41,8 @@ int version_verb(int argc, char **argv)
 	opterr = 0;
 	if (getopt_long(argc, argv, ":", options, NULL) != -1)
 		return verb_bad_option("version", argv, options);
-	if (optind < argc) {
-		fprintf(stderr, "tidegate version: unexpected argument `%s`\n", argv[optind]);
+	if (verb_has_argument("version", argc, argv, NULL))
 		return EXIT_USAGE;
-	}
 	printf("tidegate %s\n", TIDEGATE_VERSION);
 	printf("build: %s, %s%s\n", TIDEGATE_BUILD, COMPILER, SANITIZER);
 	printf("libraries: %s\n", TIDEGATE_LIBRARIES);

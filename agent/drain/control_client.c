@@ -157,3 +157,20 @@ int control_client_recv(struct control_client *c, double timeout_s, json_t **ret
 	*ret = m;
 	return 0;
 }
+
+int control_client_ask(const char *runtime_dir, json_t *request, double timeout_s, json_t **ret,
+		       struct err *e)
+{
+	struct control_client *c;
+	int r = control_client_open(runtime_dir, &c, e);
+
+	if (r < 0) {
+		json_decref(request);
+		return r;
+	}
+	r = control_client_send(c, request, e);
+	if (!r)
+		r = control_client_recv(c, timeout_s, ret, e);
+	control_client_close(c);
+	return r;
+}
