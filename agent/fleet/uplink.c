@@ -95,6 +95,14 @@ static int hello_replay(struct uplink *u, const uint8_t *payload, size_t size)
 	return fleet_say_hello(u->fleet, &h, session, now_ms, &session, NULL);
 }
 
+static bool may_speak(struct uplink *u, const char *agent)
+{
+	if (!u->may_speak || u->may_speak(u->data, agent))
+		return true;
+	u->stats.foreign++;
+	return false;
+}
+
 static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t now_ms,
 			struct answer *a)
 {
@@ -104,6 +112,10 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 
 	if (hello->incarnation.len != FRAME_INCARNATION_BYTES) {
 		refuse(u, a, "hello: an incarnation has 16 bytes");
+		return 0;
+	}
+	if (!may_speak(u, h.agent)) {
+		refuse(u, a, "hello: the certificate does not authorise this agent id");
 		return 0;
 	}
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++) {
@@ -238,6 +250,7 @@ static int frame_handle(struct uplink *u, uint32_t session, const uint8_t *data,
 static int request_handle(struct uplink *u, const Tidegate__Uplink *request, uint64_t now_ms,
 			  struct answer *a)
 {
+	const char *agent;
 	int r = 1;
 
 	a->reply.session = request->session;
@@ -246,7 +259,10 @@ static int request_handle(struct uplink *u, const Tidegate__Uplink *request, uin
 		if (r < 0 || a->reply.status == TIDEGATE__UPLINK_REPLY__STATUS__REFUSED)
 			return r;
 	}
-	if (!fleet_session_agent(u->fleet, a->reply.session)) {
+	agent = fleet_session_agent(u->fleet, a->reply.session);
+	/* Another's session is as good as none: who kept a number from a log that was lost since says
+	 * hello and goes on, who guessed one learns nothing. */
+	if (!agent || (!request->hello && !may_speak(u, agent))) {
 		say(a, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
 		return 0;
 	}

@@ -17,17 +17,22 @@ enum uplink_record { UPLINK_RECORD_HELLO = 1, UPLINK_RECORD_FRAME = 2 };
 struct uplink_stats {
 	uint64_t requests, malformed, refused;
 	uint64_t frames_damaged; /* neither whole nor decodable */
+	uint64_t foreign;        /* of an agent for which who asked may not speak */
 };
 
 /* A frame that was applied; it is published after the commit. takes_frame: fn owns it. */
 typedef void (*uplink_applied_fn)(void *data, uint32_t session, struct frame *takes_frame);
 typedef void (*uplink_hello_fn)(void *data, const char *agent, uint64_t now_ms);
+/* Whether who sent the request at hand may speak for this agent. Asked about the agent of the hello
+ * and about that of the session, in every request: a session is a number that can be guessed. */
+typedef bool (*uplink_may_speak_fn)(void *data, const char *agent);
 
 struct uplink {
 	struct fleet *fleet;
 	struct commitlog *log;
 	uplink_applied_fn on_applied;
 	uplink_hello_fn on_hello;
+	uplink_may_speak_fn may_speak; /* NULL: everybody may */
 	void *data;
 	struct uplink_stats stats;
 	struct arena arena; /* of one request */

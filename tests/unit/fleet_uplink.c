@@ -230,10 +230,62 @@ static void test_rubbish(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* Whom the sender of the next request may speak for. */
+static const char *spoken_for;
+
+static bool may_speak(void *data, const char *agent)
+{
+	(void)data;
+	return strcmp(agent, spoken_for) == 0;
+}
+
+static void test_foreign_agents(void **state)
+{
+	uint8_t frame[4096];
+	Tidegate__UplinkReply *reply;
+	uint32_t session;
+	size_t size;
+
+	(void)state;
+	uplink_state.may_speak = may_speak;
+	spoken_for = "b";
+	size = frame_make(1, true, frame);
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__REFUSED);
+	assert_int_equal(reply->n_acknowledged, 0);
+	assert_string_equal(reply->why, "hello: the certificate does not authorise this agent id");
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	assert_int_equal(uplink_state.stats.foreign, 1);
+
+	spoken_for = "a";
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__OK);
+	assert_int_equal(reply->n_acknowledged, 1);
+	session = reply->session;
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+
+	/* A stolen session number: nothing of it is taken. */
+	spoken_for = "b";
+	size = frame_make(2, false, frame);
+	reply = ask(session, false, frame, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
+	assert_int_equal(reply->n_acknowledged, 0);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	assert_int_equal(uplink_state.stats.foreign, 2);
+	assert_int_equal(counter_now("tidegate_accepts_total"), 10);
+
+	spoken_for = "a";
+	reply = ask(session, false, frame, size);
+	assert_int_equal(reply->n_acknowledged, 1);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	assert_int_equal(uplink_state.stats.foreign, 2);
+	assert_int_equal(counter_now("tidegate_accepts_total"), 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(test_a_life), TEST(test_damaged_frame),
-					   TEST(test_rubbish)};
+					   TEST(test_rubbish), TEST(test_foreign_agents)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
