@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "bus/fanout.h"
+#include "bus/passport.h"
 #include "bus/peer.h"
 
 #include <errno.h>
@@ -86,7 +87,8 @@ struct door {
 	struct slot *slots;
 	unsigned int free_slot, slots_used;
 	struct sp_budget budget;
-	size_t held; /* bytes of all parcels */
+	struct passport local; /* of clients without TLS */
+	size_t held;           /* bytes of all parcels */
 	struct loop_watch *tick;
 	struct door_stats stats;
 };
@@ -118,7 +120,8 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 	struct door *d = c->door;
 	struct link *l = &d->links[c->link];
 	struct parcel *p;
-	uint8_t hop[4];
+	uint8_t head[SP_HOPS_MAX * 4 + PASSPORT_BYTES_MAX];
+	size_t head_size = 4, trace;
 	int r = sp_backtrace(message, size);
 
 	(void)peer;
@@ -126,8 +129,12 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 		return r;
 	if (r > (SP_HOPS_MAX - 1) * 4)
 		return -EPROTO;
-	sp_put32(hop, (d->slots[c->slot].generation & GENERATION_MASK) << SLOT_BITS | c->slot);
-	p = parcel_new(hop, sizeof(hop), message, size, &d->held);
+	trace = (size_t)r;
+	sp_put32(head, (d->slots[c->slot].generation & GENERATION_MASK) << SLOT_BITS | c->slot);
+	memcpy(head + head_size, message, trace);
+	head_size += trace;
+	head_size += passport_pack(&d->local, head + head_size);
+	p = parcel_new(head, head_size, message + trace, size - trace, &d->held);
 	r = p ? outbox_push(&l->outbox, p) : -ENOMEM;
 	parcel_unref(p);
 	if (r < 0) {
@@ -444,6 +451,7 @@ int door_open(struct loop *loop, const struct door_spec *spec, struct door **ret
 		d->spec.read_rate = READ_RATE;
 	d->budget.limit = spec->budget_bytes ? spec->budget_bytes : BUDGET_BYTES;
 	d->free_slot = NO_SLOT;
+	passport_init(&d->local, PASSPORT_LOCAL, "");
 	for (unsigned int i = 0; i < LINKS; i++) {
 		struct link *l = &d->links[i];
 

@@ -14,11 +14,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BATCH          256         /* messages per event */
-#define CORE_BYTES     (4u << 20)  /* requests on their way to the core; no more are read */
-#define DOOR_BYTES     (16u << 20) /* replies or published messages that wait for the door */
-#define DOOR_MESSAGES  65536
-#define RECV_MAX       (SP_MESSAGE_MAX + 64) /* a whole message and the door's hop */
+#define BATCH         256         /* messages per event */
+#define CORE_BYTES    (4u << 20)  /* requests on their way to the core; no more are read */
+#define DOOR_BYTES    (16u << 20) /* replies or published messages that wait for the door */
+#define DOOR_MESSAGES 65536
+/* A whole message with what the door puts in: its hop and the passport. */
+#define RECV_MAX       (SP_MESSAGE_MAX + 64 + PASSPORT_BYTES_MAX)
 #define RETRY_FIRST_MS 20
 #define RETRY_LAST_MS  500
 

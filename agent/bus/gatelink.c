@@ -71,16 +71,22 @@ static int on_message(void *data, struct peer *peer, const uint8_t *message, siz
 	struct gatelink_server *s = data;
 	struct gatelink_handle handle = {.generation = s->generation};
 	struct gatelink_message m;
+	struct passport from;
 	int r = gatelink_parse(message, size, &m);
 
 	(void)peer;
 	if (r < 0 || m.type != GATELINK_REQUEST)
 		return -EPROTO;
+	r = passport_unpack(m.payload, m.size, &from);
+	if (r < 0) {
+		s->stats.malformed++;
+		return 0;
+	}
 	handle.channel = m.channel;
 	handle.size = (uint8_t)m.handle_size;
 	memcpy(handle.bytes, m.handle, m.handle_size);
 	s->stats.requests++;
-	s->on_request(s->data, &handle, m.payload, m.size);
+	s->on_request(s->data, &handle, &from, m.payload + r, m.size - (size_t)r);
 	return 0;
 }
 

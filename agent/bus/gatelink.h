@@ -3,8 +3,8 @@
  * The socket between the gate (connects) and the core (listens) at <runtime_dir>/private/core.sock,
  * and its core side. It speaks SP's PAIR over ipc (bus/peer.h), without nanomsg. A message:
  *
- *   gate -> core  REQUEST  u8 type | u8 channel | u8 handle size | handle | payload (an Uplink, or
- *                          whatever a subscriber asks on the snapshot channel)
+ *   gate -> core  REQUEST  u8 type | u8 channel | u8 handle size | handle | passport | payload
+ *                          (an Uplink, or whatever a subscriber asks on the snapshot channel)
  *   core -> gate  REPLY    u8 type | u8 channel | u8 handle size | handle | payload
  *   core -> gate  PUBLISH  u8 type | topic NUL BusMessage
  *
@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "bus/passport.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,7 +25,7 @@
 #define GATELINK_PAYLOAD_MAX ((1u << 20) - 64)
 #define GATELINK_MESSAGE_MAX (1u << 20) /* of a published message */
 #define GATELINK_HANDLE_MAX  64
-#define GATELINK_FRAME_MAX   (GATELINK_MESSAGE_MAX + GATELINK_HANDLE_MAX + 16)
+#define GATELINK_FRAME_MAX   (GATELINK_MESSAGE_MAX + PASSPORT_BYTES_MAX + GATELINK_HANDLE_MAX + 16)
 
 enum gatelink_type { GATELINK_REQUEST = 1, GATELINK_REPLY = 2, GATELINK_PUBLISH = 3 };
 enum gatelink_channel { GATELINK_UPLINK = 0, GATELINK_SNAPSHOT = 1 };
@@ -39,14 +40,16 @@ struct gatelink_handle {
 
 struct gatelink_server;
 
-/* payload is borrowed for the call. May call reply, publish and pause. */
+/* payload and from are borrowed for the call. May call reply, publish and pause. */
 typedef void (*gatelink_request_fn)(void *data, const struct gatelink_handle *handle,
-				    const uint8_t *payload, size_t size);
+				    const struct passport *from, const uint8_t *payload,
+				    size_t size);
 
 struct gatelink_stats {
 	uint64_t requests, replies, published;
 	uint64_t replies_dropped, publish_dropped; /* gate away, or its queue full */
 	uint64_t connections, refused;
+	uint64_t malformed; /* requests without a passport: not from the door; dropped */
 	size_t queued_bytes;
 	bool is_connected;
 };

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "cmd/daemon.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FOREIGN_SAY_NS   (10 * NS_PER_S)
 #define SERIES_PER_AGENT 65536u
 #define COMMIT_BYTES     (4u << 20) /* so much does not wait for the timer */
 #define RETRY_MS         1000
@@ -282,11 +284,30 @@ static void on_uplink(struct core *c, const struct gatelink_handle *handle, cons
 	}
 }
 
-static void on_request(void *data, const struct gatelink_handle *handle, const uint8_t *payload,
-		       size_t size)
+static bool may_speak(void *data, const char *agent)
+{
+	struct core *c = data;
+	uint64_t suppressed;
+	char shown[128];
+
+	if (passport_allows(c->from, agent))
+		return true;
+	if (log_allowed(&c->foreign_said, clock_mono_ns(), &suppressed)) {
+		str_clean(shown, sizeof(shown), agent);
+		log_warning("core",
+			    "a client speaks for an agent that its certificate does not name",
+			    "peer=%s agent=\"%s\" certificate=\"%s\" others=%lu", c->from->peer,
+			    shown, c->from->size ? c->from->names : "", (unsigned long)suppressed);
+	}
+	return false;
+}
+
+static void on_request(void *data, const struct gatelink_handle *handle,
+		       const struct passport *from, const uint8_t *payload, size_t size)
 {
 	struct core *c = data;
 
+	c->from = from;
 	if (handle->channel == GATELINK_UPLINK)
 		on_uplink(c, handle, payload, size);
 	else
@@ -365,7 +386,9 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	c->config = ctx->config;
 	c->replies_end = &c->replies;
 	c->applied_end = &c->applied;
-	c->uplink = (struct uplink){.on_applied = on_applied, .on_hello = on_hello, .data = c};
+	c->foreign_said.interval_ns = FOREIGN_SAY_NS;
+	c->uplink = (struct uplink){
+		.on_applied = on_applied, .on_hello = on_hello, .may_speak = may_speak, .data = c};
 	r = fleet_new(&limits, &c->fleet);
 	c->uplink.fleet = c->fleet;
 	if (r >= 0)

@@ -2,6 +2,7 @@
 /* State of the aggregator's core. Internal to cmd/core*.c. */
 #pragma once
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "bus/gatelink.h"
 #include "bus/publisher.h"
@@ -39,6 +40,8 @@ struct core {
 	struct fleet *fleet;
 	struct commitlog *log;
 	struct uplink uplink;
+	const struct passport *from; /* of the request at hand */
+	struct log_limit foreign_said;
 	struct gatelink_server *gate;
 	struct publisher *publisher;
 	struct body *body;

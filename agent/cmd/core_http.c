@@ -80,7 +80,7 @@ struct own_row {
 	uint64_t count;
 };
 
-#define OWN_ROWS 20
+#define OWN_ROWS 21
 
 struct own_source {
 	struct own_row rows[OWN_ROWS];
@@ -132,6 +132,8 @@ static void own_fill(struct core *c, struct own_source *own)
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "series", s.series_refused},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "request",
 				 c->uplink.stats.malformed},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "foreign",
+				 c->uplink.stats.foreign},
 				{METRIC_ID_AGGREGATOR_RESETS, NULL, NULL, s.resets},
 				{METRIC_ID_AGGREGATOR_LOG_BYTES, NULL, NULL, log->bytes},
 				{METRIC_ID_AGGREGATOR_COMMITS, "state", "done", log->commits},

@@ -57,10 +57,11 @@ static void run_until_at(bool (*condition)(void), const char *what, int line)
 		fail_msg("line %d: never: %s", line, what);
 }
 
-static void on_request(void *data, const struct gatelink_handle *handle, const uint8_t *payload,
-		       size_t size)
+static void on_request(void *data, const struct gatelink_handle *handle,
+		       const struct passport *from, const uint8_t *payload, size_t size)
 {
 	(void)data;
+	assert_int_equal(from->kind, PASSPORT_LOCAL);
 	last = *handle;
 	last_size = size;
 	memcpy(last_payload, payload, size < sizeof(last_payload) ? size : sizeof(last_payload));
@@ -162,7 +163,7 @@ static void parses(void **state)
 
 static void request_and_reply(void **state)
 {
-	static const uint8_t request[] = {1, 1, 4, 0x80, 0, 0, 9, 'a', 's', 'k'};
+	static const uint8_t request[] = {1, 1, 4, 0x80, 0, 0, 9, 0, 0, 0, 0, 'a', 's', 'k'};
 	static const uint8_t reply[] = {2, 1, 4, 0x80, 0, 0, 9, 'o', 'k'};
 	struct gatelink_handle old;
 	uint8_t b[64];
@@ -199,7 +200,7 @@ static void request_and_reply(void **state)
 
 static void limits(void **state)
 {
-	static const uint8_t request[] = {1, 0, 4, 0x80, 0, 0, 9};
+	static const uint8_t request[] = {1, 0, 4, 0x80, 0, 0, 9, 0, 0, 0, 0};
 	static uint8_t big[GATELINK_MESSAGE_MAX + 1];
 	unsigned int n = 0;
 	int fd = dial();
@@ -249,7 +250,7 @@ static bool has_ticked(void)
 
 static void pause_holds(void **state)
 {
-	static const uint8_t request[] = {1, 0, 4, 0x80, 0, 0, 9};
+	static const uint8_t request[] = {1, 0, 4, 0x80, 0, 0, 9, 0, 0, 0, 0};
 	int fd = dial();
 
 	(void)state;
@@ -296,7 +297,8 @@ static bool has_published(void)
 
 static void gate_carries(void **state)
 {
-	static const uint8_t ask[] = {0, 0, 0, 5, 0x80, 0, 0, 1, 'h', 'i'};
+	static const uint8_t ask[] = {0, 0, 0, 5, 0x80, 0, 0, 1, 0, 0, 0, 0, 'h', 'i'};
+	static const uint8_t no_passport[] = {0, 0, 0, 5, 0x80, 0, 0, 1, 'h', 'i'};
 	static const uint8_t no_trace[] = {0, 0, 0, 5, 0, 0, 0, 1, 'h', 'i'};
 	struct gatelink_server *s;
 	struct err e = {0};
@@ -315,12 +317,16 @@ static void gate_carries(void **state)
 	snprintf(address, sizeof(address), "ipc://%s/gate.pub", dir);
 	assert_true(nn_connect(pull, address) >= 0);
 	nn_send(req, no_trace, sizeof(no_trace), 0);
+	nn_send(req, no_passport, sizeof(no_passport), 0);
 	nn_send(req, ask, sizeof(ask), 0);
 	wanted = 1;
 	run_until(has_requests);
 	assert_int_equal(last.size, 8);
 	assert_memory_equal(last.bytes, ask, 8);
 	assert_int_equal(last_size, 2);
+	assert_memory_equal(last_payload, "hi", 2);
+	gatelink_server_stats(server, &stats);
+	assert_int_equal(stats.malformed, 1);
 	gate_stats(gate, &gate_said);
 	assert_int_equal(gate_said.refused, 1);
 	assert_int_equal(gatelink_reply(server, &last, (const uint8_t *)"yes", 3), 0);
