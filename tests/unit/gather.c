@@ -3,8 +3,6 @@
  * are libtidegate's, in this process or in children that are killed. */
 #include "segment/gather.h"
 
-#include "base/clock.h"
-#include "segment/reader.h"
 #include "tidegate.h"
 
 #include <errno.h>
@@ -23,10 +21,8 @@
 
 #include <cmocka.h>
 
-static char dir[64], app_path[96], app_dir[96];
-static struct segment_writer *writer;
-static struct gather *gather;
-static struct segment_reader *reader;
+#include "gatherer.h"
+
 static bool is_known = true;
 
 static bool owner(void *data, const struct gather_writer *w, struct gather_owner *ret)
@@ -41,81 +37,36 @@ static bool owner(void *data, const struct gather_writer *w, struct gather_owner
 
 static void agent_start(uint32_t series)
 {
-	const struct segment_options o = {
-		.path = app_path,
-		.kind = SEGMENT_APP,
-		.group = (gid_t)-1,
-		.series = series,
-		.histograms = 8,
-		.heap_bytes = 1 << 16,
-	};
 	const struct gather_options g = {
 		.dir = app_dir, .files = 64, .bytes = 8 << 20, .owner = owner};
-	bool is_continued;
 
-	assert_int_equal(segment_writer_open(&o, &writer, &is_continued, NULL), 0);
-	assert_int_equal(gather_new(&g, writer, &gather), 0);
+	gatherer_start(series, 1 << 16, &g);
 }
 
-static void agent_stop(void)
+static bool is_ours(const struct segment_series *s, const char *last)
 {
-	gather = gather_free(gather);
-	writer = segment_writer_close(writer);
-	reader = segment_reader_close(reader);
-}
-
-static void tick(void)
-{
-	uint64_t now = clock_mono_ns();
-
-	gather_collect(gather, now);
-	segment_writer_tick_begin(writer);
-	gather_write(gather);
-	segment_writer_tick_end(writer, now, now, NS_PER_S);
+	return strcmp(s->labels[0].value, "nginx") == 0 &&
+	       strcmp(s->labels[1].value, "host/1") == 0 &&
+	       (!*last || strcmp(s->labels[s->label_count - 1].value, last) == 0);
 }
 
 /* Value of a series by name and the value of its last label ("": any); -1: not there. */
 static double value_of(const char *name, const char *last)
 {
-	struct segment_series s;
-
-	if (!reader)
-		assert_int_equal(segment_reader_open(app_path, &reader, NULL), 0);
-	assert_int_equal(segment_reader_refresh(reader, NULL), 0);
-	for (unsigned int i = 0; i < segment_reader_series_count(reader); i++) {
-		if (!segment_reader_series(reader, i, &s) || strcmp(s.name, name) != 0 ||
-		    !s.is_present || strcmp(s.labels[0].value, "nginx") != 0 ||
-		    strcmp(s.labels[1].value, "host/1") != 0)
-			continue;
-		if (*last && strcmp(s.labels[s.label_count - 1].value, last) != 0)
-			continue;
-		return s.kind == METRIC_COUNTER ? (double)s.counter
-		       : s.kind == METRIC_GAUGE ? s.gauge
-						: (double)histogram_count(s.cells);
-	}
-	return -1;
+	return value_where(name, is_ours, last);
 }
 
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir, "/dev/shm/tidegate-gather-XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	snprintf(app_path, sizeof(app_path), "%s/app.seg", dir);
-	snprintf(app_dir, sizeof(app_dir), "%s/app", dir);
 	is_known = true;
-	return mkdir(app_dir, 0700);
+	return gatherer_setup("/dev/shm/tidegate-gather-XXXXXX");
 }
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	(void)state;
-	agent_stop();
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return gatherer_teardown();
 }
 
 static struct tidegate *gateway_open(uint32_t series)

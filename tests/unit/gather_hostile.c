@@ -3,9 +3,7 @@
  * files that shrink, vanish, are copied, linked and planted by the hundred. */
 #include "segment/gather.h"
 
-#include "base/clock.h"
 #include "segment/gather_file.h"
-#include "segment/reader.h"
 #include "tidegate.h"
 
 #include <errno.h>
@@ -28,12 +26,9 @@
 
 #include <cmocka.h>
 
-#define IMAGE_BYTES 65536
+#include "gatherer.h"
 
-static char dir[64], app_path[96], app_dir[96];
-static struct segment_writer *writer;
-static struct gather *gather;
-static struct segment_reader *reader;
+#define IMAGE_BYTES 65536
 
 /* A file of a process with a counter, a gauge and a histogram, and where its name is. */
 static unsigned char image[IMAGE_BYTES];
@@ -54,57 +49,16 @@ static bool owner(void *data, const struct gather_writer *w, struct gather_owner
 
 static void agent_start(unsigned int files)
 {
-	const struct segment_options o = {
-		.path = app_path,
-		.kind = SEGMENT_APP,
-		.group = (gid_t)-1,
-		.series = 1024,
-		.histograms = 8,
-		.heap_bytes = 1 << 18,
-	};
 	const struct gather_options g = {
 		.dir = app_dir, .files = files, .bytes = 64 << 20, .owner = owner};
-	bool is_continued;
 
-	assert_int_equal(segment_writer_open(&o, &writer, &is_continued, NULL), 0);
-	assert_int_equal(gather_new(&g, writer, &gather), 0);
-}
-
-static void agent_stop(void)
-{
-	gather = gather_free(gather);
-	writer = segment_writer_close(writer);
-	reader = segment_reader_close(reader);
-}
-
-static void tick_at(uint64_t now)
-{
-	gather_collect(gather, now);
-	segment_writer_tick_begin(writer);
-	gather_write(gather);
-	segment_writer_tick_end(writer, now, now, NS_PER_S);
-}
-
-static void tick(void)
-{
-	tick_at(clock_mono_ns());
+	gatherer_start(1024, 1 << 18, &g);
 }
 
 /* Value of a series; -1: not there. */
 static double value_of(const char *name)
 {
-	struct segment_series s;
-
-	if (!reader)
-		assert_int_equal(segment_reader_open(app_path, &reader, NULL), 0);
-	assert_int_equal(segment_reader_refresh(reader, NULL), 0);
-	for (unsigned int i = 0; i < segment_reader_series_count(reader); i++)
-		if (segment_reader_series(reader, i, &s) && strcmp(s.name, name) == 0 &&
-		    s.is_present)
-			return s.kind == METRIC_COUNTER ? (double)s.counter
-			       : s.kind == METRIC_GAUGE ? s.gauge
-							: (double)histogram_count(s.cells);
-	return -1;
+	return value_where(name, NULL, NULL);
 }
 
 static uint64_t refused(enum gather_refusal why)
@@ -186,12 +140,7 @@ static void image_take(void)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir, "/dev/shm/tidegate-hostile-XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	snprintf(app_path, sizeof(app_path), "%s/app.seg", dir);
-	snprintf(app_dir, sizeof(app_dir), "%s/app", dir);
-	if (mkdir(app_dir, 0700) < 0)
+	if (gatherer_setup("/dev/shm/tidegate-hostile-XXXXXX") < 0)
 		return -1;
 	memset(image, 0, sizeof(image));
 	image_take();
@@ -200,12 +149,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	(void)state;
-	agent_stop();
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return gatherer_teardown();
 }
 
 /* Writes the image under its name, as a writer that lives (locked) or is dead (-1 then). */

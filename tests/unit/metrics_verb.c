@@ -1,78 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tidegate metrics` as its user sees it: output, exit codes, one-line errors. Each call runs in a
- * child, because getopt keeps state. */
+/* `tidegate metrics` as its user sees it: output, exit codes, one-line errors. */
 #include "cmd/verbs.h"
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "segment/writer.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define OUTPUT_BYTES (256 << 10)
+#include "verb.h"
 
 static char dir[64], host[96], app[96];
-static char out[OUTPUT_BYTES], err[4096];
 
-static void slurp(const char *path, char *buf, size_t size)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, buf, size - 1);
-
-	assert_true(n >= 0);
-	buf[n] = '\0';
-	assert_int_equal(unlink(path), 0);
-}
-
-/* Exit code; fills out and err. */
 static int run(const char *a, const char *b, const char *c)
 {
-	char verb[] = "metrics", words[3][128], *argv[5] = {verb};
-	const char *given[] = {a, b, c};
-	char out_path[96], err_path[96];
-	int status, argc = 1;
-	pid_t pid;
+	const char *const words[] = {"metrics", a, b, c, NULL};
 
-	for (size_t i = 0; i < 3 && given[i]; i++) {
-		str_copy(words[i], sizeof(words[i]), given[i]);
-		argv[argc++] = words[i];
-	}
-	snprintf(out_path, sizeof(out_path), "%s/out", dir);
-	snprintf(err_path, sizeof(err_path), "%s/err", dir);
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		if (!freopen(out_path, "w", stdout) || !freopen(err_path, "w", stderr))
-			_exit(99);
-		exit(metrics_verb(argc, argv));
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	slurp(out_path, out, sizeof(out));
-	slurp(err_path, err, sizeof(err));
-	return WEXITSTATUS(status);
+	return verb_run(metrics_verb, dir, words);
 }
 
 static void expect_err(const char *want)
 {
-	char *newline = strchr(err, '\n');
-
-	if (!strstr(err, want))
-		fail_msg("no \"%s\" in: %s", want, err);
-	if (!str_starts(err, "tidegate metrics: ") || !newline || newline[1])
-		fail_msg("not one line of `tidegate metrics: …`: %s", err);
+	expect_err_of("metrics", want);
 }
 
 static void make_segment(const char *path, enum segment_kind kind, enum metric_id metric,

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tidegate top` as its user sees it without a terminal: output, exit codes, one-line errors. Each call
- * runs in a child, because getopt keeps state. */
+/* `tidegate top` as its user sees it without a terminal: output, exit codes, one-line errors. */
 #include "cmd/verbs.h"
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "segment/writer.h"
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -18,64 +15,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define OUTPUT_BYTES (256 << 10)
+#include "verb.h"
 
 static char dir[64], host[96];
-static char out[OUTPUT_BYTES], err[4096];
 
-static void slurp(const char *path, char *buf, size_t size)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, buf, size - 1);
-
-	assert_true(n >= 0);
-	buf[n] = '\0';
-	assert_int_equal(unlink(path), 0);
-}
-
-/* Exit code; fills out and err. */
 static int run(const char *a, const char *b, const char *c, const char *d)
 {
-	char verb[] = "top", words[4][128], *argv[6] = {verb};
-	const char *given[] = {a, b, c, d};
-	char out_path[96], err_path[96];
-	int status, argc = 1;
-	pid_t pid;
+	const char *const words[] = {"top", a, b, c, d, NULL};
 
-	for (size_t i = 0; i < ARRAY_LEN(given) && given[i]; i++) {
-		str_copy(words[i], sizeof(words[i]), given[i]);
-		argv[argc++] = words[i];
-	}
-	snprintf(out_path, sizeof(out_path), "%s/out", dir);
-	snprintf(err_path, sizeof(err_path), "%s/err", dir);
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		if (!freopen(out_path, "w", stdout) || !freopen(err_path, "w", stderr) ||
-		    !freopen("/dev/null", "r", stdin))
-			_exit(99);
-		exit(top_verb(argc, argv));
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	slurp(out_path, out, sizeof(out));
-	slurp(err_path, err, sizeof(err));
-	return WEXITSTATUS(status);
+	return verb_run(top_verb, dir, words);
 }
 
 static void expect_err(const char *want)
 {
-	char *newline = strchr(err, '\n');
-
-	if (!strstr(err, want))
-		fail_msg("no \"%s\" in: %s", want, err);
-	if (!str_starts(err, "tidegate top: ") || !newline || newline[1])
-		fail_msg("not one line of `tidegate top: …`: %s", err);
+	expect_err_of("top", want);
 }
 
 static struct segment_writer *writer_open(const char *path, enum segment_kind kind)
