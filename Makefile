@@ -26,7 +26,7 @@ SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -f
 # Fences order what other processes and the kernel read: no thread's business, and gcc warns of them.
 SANFLAGS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan -Wno-unknown-warning-option)
 PKGS := libbpf libuv libmicrohttpd jansson libcyaml yaml-0.1 libprotobuf-c nanomsg libzstd \
-	capstone libcap libseccomp lua5.4 liblzma ncursesw sqlite3
+	capstone libcap libseccomp lua5.4 liblzma ncursesw sqlite3 gnutls
 PKG_CFLAGS = $(shell pkg-config --cflags-only-I $(PKGS) | sed 's/-I/-isystem /g')
 PKG_LIBS = $(shell pkg-config --libs $(PKGS))
 CFLAGS := -O2 -g
