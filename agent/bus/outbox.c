@@ -151,35 +151,50 @@ static void outbox_advance(struct outbox *o, size_t n, size_t skip)
 	}
 }
 
-int outbox_flush(struct outbox *o, int fd, bool is_ipc)
+int outbox_flush_through(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc)
 {
 	const size_t skip = is_ipc ? 0 : 1;
 	size_t total = 0;
 
 	while (o->count) {
 		struct iovec iov[FLUSH_IOV];
-		struct msghdr msg = {.msg_iov = iov};
+		unsigned int used = 0;
 		ssize_t n;
 
-		for (; msg.msg_iovlen < FLUSH_IOV && msg.msg_iovlen < o->count; msg.msg_iovlen++) {
-			struct parcel *p =
-				o->ring[(o->head + (unsigned int)msg.msg_iovlen) & (o->cap - 1)];
-			size_t from = skip + (msg.msg_iovlen ? 0 : o->sent);
+		for (; used < FLUSH_IOV && used < o->count; used++) {
+			struct parcel *p = o->ring[(o->head + used) & (o->cap - 1)];
+			size_t from = skip + (used ? 0 : o->sent);
 
-			iov[msg.msg_iovlen].iov_base = p->bytes + from;
-			iov[msg.msg_iovlen].iov_len = SP_HEADER_MAX + p->size - from;
+			iov[used].iov_base = p->bytes + from;
+			iov[used].iov_len = SP_HEADER_MAX + p->size - from;
 		}
-		n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EINTR)
+		n = fn(data, iov, used);
+		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+			return (int)n;
 		outbox_advance(o, (size_t)n, skip);
 		total += (size_t)n;
 		if (total >= FLUSH_BYTES && o->count)
 			return -EAGAIN;
 	}
 	return 0;
+}
+
+static ssize_t socket_write(void *data, const struct iovec *iov, size_t n)
+{
+	/* sendmsg() does not write to them. */
+	const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
+	ssize_t sent = sendmsg(*(const int *)data, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (sent < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return sent;
+}
+
+int outbox_flush(struct outbox *o, int fd, bool is_ipc)
+{
+	return outbox_flush_through(o, socket_write, &fd, is_ipc);
 }
 
 struct parcel *outbox_first(const struct outbox *o)

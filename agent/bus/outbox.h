@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 /* A message with its SP header of 9 bytes; TCP skips the first. Counted references. */
 struct parcel {
@@ -43,6 +45,9 @@ bool outbox_drop(struct outbox *o);
 void outbox_rewind(struct outbox *o);
 /* Sends until empty (0) or the socket is full (-EAGAIN), or another negative errno. */
 int outbox_flush(struct outbox *o, int fd, bool is_ipc);
+/* As sendmsg(), but a negative errno. What it took need not be repeated. */
+typedef ssize_t (*outbox_write_fn)(void *data, const struct iovec *iov, size_t n);
+int outbox_flush_through(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc);
 
 /* For a carrier that is no socket: the oldest (NULL: none) and its end. */
 struct parcel *outbox_first(const struct outbox *o);

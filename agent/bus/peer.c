@@ -4,7 +4,10 @@
 
 #include "base/clock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,6 +27,11 @@ struct peer {
 	struct sp_parser parser;
 	struct outbox own, *outbox;
 	uint8_t hello_sent; /* bytes of the handshake that are gone */
+	struct tls *tls;
+	bool has_ticket;
+	bool is_secure; /* the TLS handshake is done, or there is none */
+	struct passport *passport;
+	char address[PASSPORT_PEER_MAX + 1];
 	bool is_connecting, is_paused, is_slowed, wants_write, was_high;
 	uint64_t tokens, filled_ns;
 	uint64_t partial_ns; /* since when a message is begun and not ended */
@@ -48,6 +56,8 @@ struct peer *peer_close(struct peer *p)
 	p->magic = 0;
 	loop_remove(p->watch);
 	loop_remove(p->timer);
+	tls_close(p->tls);
+	free(p->passport);
 	close(p->fd);
 	sp_parser_fini(&p->parser);
 	outbox_fini(&p->own);
@@ -62,19 +72,34 @@ static void peer_end(struct peer *p, int r)
 	peer_close(p);
 }
 
+static ssize_t peer_write(void *data, const struct iovec *iov, size_t n)
+{
+	struct peer *p = data;
+	/* sendmsg() does not write to them. */
+	const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
+	ssize_t sent;
+
+	if (p->tls)
+		return tls_write(p->tls, iov, n);
+	sent = sendmsg(p->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return sent;
+}
+
 static int send_hello(struct peer *p)
 {
 	uint8_t hello[SP_HANDSHAKE];
 
 	sp_handshake_put(hello, p->spec.self);
 	while (p->hello_sent < SP_HANDSHAKE) {
-		ssize_t n = send(p->fd, hello + p->hello_sent, SP_HANDSHAKE - p->hello_sent,
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
+		struct iovec rest = {hello + p->hello_sent, SP_HANDSHAKE - p->hello_sent};
+		ssize_t n = peer_write(p, &rest, 1);
 
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+			return (int)n;
 		p->hello_sent = (uint8_t)(p->hello_sent + n);
 	}
 	return 0;
@@ -89,7 +114,9 @@ static int flush(struct peer *p)
 		p->was_high = true;
 	/* Before the handshake is done the other side may be no peer at all. */
 	if (r == 0 && p->parser.is_ready)
-		r = outbox_flush(o, p->fd, p->spec.is_ipc);
+		r = outbox_flush_through(o, peer_write, p, p->spec.is_ipc);
+	if (r == 0 && p->tls && tls_wants_write(p->tls))
+		r = (int)tls_write(p->tls, NULL, 0);
 	p->wants_write = r < 0;
 	return r == -EAGAIN ? 0 : r;
 }
@@ -164,19 +191,37 @@ static int feed(struct peer *p, const uint8_t *data, size_t size)
 	return 0;
 }
 
+/* The server sends it after the handshake, with or before its first bytes. */
+static void keep_ticket(struct peer *p)
+{
+	if (p->has_ticket)
+		return;
+	tls_keep_ticket(p->tls, p->spec.tls_ticket);
+	p->has_ticket = true;
+}
+
 static int read_some(struct peer *p)
 {
 	static uint8_t chunk[READ_CHUNK]; /* one thread, and no callback reads */
-	ssize_t n = recv(p->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+	ssize_t n;
 	int r;
+
+	if (p->tls) {
+		n = tls_read(p->tls, chunk, sizeof(chunk));
+	} else {
+		n = recv(p->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+		n = n < 0 ? -errno : n;
+	}
 
 	if (n == 0)
 		return -ECONNRESET;
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 	r = feed(p, chunk, (size_t)n);
 	if (r < 0)
 		return r;
+	if (p->tls && p->spec.tls_ticket)
+		keep_ticket(p);
 	if (p->spec.read_rate && p->parser.is_ready && !rate_allows(p, (size_t)n)) {
 		if (p->timer)
 			r = loop_set_timer(p->timer, RATE_WAIT_MS, 0);
@@ -189,6 +234,32 @@ static int read_some(struct peer *p)
 	return 0;
 }
 
+/* One step of the TLS handshake; the timer of the SP handshake limits both together. */
+static int secure(struct peer *p)
+{
+	int r = tls_handshake(p->tls);
+
+	if (r == -EAGAIN) {
+		p->wants_write = tls_wants_write(p->tls);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	p->is_secure = true;
+	if (!p->spec.tls_host) {
+		p->passport = malloc(sizeof(*p->passport));
+		if (!p->passport)
+			return -ENOMEM;
+		r = tls_passport(p->tls, peer_address(p), p->passport);
+		if (r == 0 && p->spec.on_secure)
+			r = p->spec.on_secure(p->data, p, p->passport);
+	}
+	if (r == 0)
+		r = flush(p);
+	/* What came with the end of the handshake is no event of the socket any more. */
+	return r < 0 ? r : read_some(p);
+}
+
 static int finish_connect(struct peer *p)
 {
 	int error = 0;
@@ -199,7 +270,7 @@ static int finish_connect(struct peer *p)
 	if (error)
 		return -error;
 	p->is_connecting = false;
-	return flush(p);
+	return p->is_secure ? flush(p) : secure(p);
 }
 
 static void on_io(void *data, int fd, unsigned int events)
@@ -211,9 +282,11 @@ static void on_io(void *data, int fd, unsigned int events)
 	CHECK(p->magic == PEER_MAGIC);
 	if (p->is_connecting)
 		r = finish_connect(p);
+	else if (!p->is_secure)
+		r = secure(p);
 	else if (events & LOOP_WRITE)
 		r = flush(p);
-	if (r == 0 && events & LOOP_READ && !p->is_connecting)
+	if (r == 0 && events & LOOP_READ && !p->is_connecting && p->is_secure)
 		r = read_some(p);
 	if (r < 0) {
 		peer_end(p, r);
@@ -226,6 +299,17 @@ static void on_io(void *data, int fd, unsigned int events)
 			p->spec.on_drained(p->data, p);
 	}
 	update_events(p);
+}
+
+static int open_tls(struct peer *p)
+{
+	p->is_secure = !p->spec.tls;
+	if (!p->spec.tls)
+		return 0;
+	if (p->spec.tls_host)
+		return tls_open_client(p->spec.tls, p->fd, p->spec.tls_host, p->spec.tls_ticket,
+				       &p->tls);
+	return tls_open_server(p->spec.tls, p->fd, &p->tls);
 }
 
 int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_connecting,
@@ -249,12 +333,15 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 	p->outbox = &p->own;
 	/* The loop's first write event sends the handshake: nothing can fail in here but memory. */
 	p->wants_write = true;
-	r = loop_add_fd(loop, fd, LOOP_WRITE | (is_connecting ? 0 : LOOP_READ), on_io, p,
-			&p->watch);
+	r = open_tls(p);
+	if (r == 0)
+		r = loop_add_fd(loop, fd, LOOP_WRITE | (is_connecting ? 0 : LOOP_READ), on_io, p,
+				&p->watch);
 	if (r == 0)
 		r = loop_add_timer(loop, PEER_HANDSHAKE_MS, 0, on_timer, p, &p->timer);
 	if (r < 0) {
 		loop_remove(p->watch);
+		tls_close(p->tls);
 		free(p);
 		return r;
 	}
@@ -265,6 +352,33 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 bool peer_is_ready(const struct peer *p)
 {
 	return p->parser.is_ready;
+}
+
+const char *peer_why(const struct peer *p)
+{
+	return p->tls ? tls_why(p->tls) : "";
+}
+
+const char *peer_address(struct peer *p)
+{
+	struct sockaddr_storage ss = {0};
+	socklen_t len = sizeof(ss);
+	char host[INET6_ADDRSTRLEN];
+
+	if (p->address[0] || getpeername(p->fd, (struct sockaddr *)&ss, &len) < 0)
+		return p->address;
+	if (ss.ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
+
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(p->address, sizeof(p->address), "%s:%u", host, ntohs(in->sin_port));
+	} else if (ss.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
+
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(p->address, sizeof(p->address), "[%s]:%u", host, ntohs(in6->sin6_port));
+	}
+	return p->address;
 }
 
 uint64_t peer_partial_ns(const struct peer *p)

@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "bus/outbox.h"
 #include "bus/sp.h"
+#include "bus/tls.h"
 
 #define PEER_HANDSHAKE_MS 5000
 
@@ -23,13 +24,20 @@ struct peer_spec {
 	unsigned int queue_messages;
 	uint64_t read_rate; /* bytes a second, 0: no limit; a burst of one second is allowed */
 	struct sp_budget *budget; /* of half-read messages; may be NULL */
+	struct credentials *tls;  /* NULL: plain */
+	const char *tls_host;     /* the server that we expect, borrowed; NULL: we are the server */
+	struct tls_ticket *tls_ticket; /* of a client: used, and kept for the next; may be NULL */
+	/* After the TLS handshake of a server; a negative result closes the peer. passport is
+	 * borrowed for the life of the peer. */
+	int (*on_secure)(void *data, struct peer *p, const struct passport *passport);
 	/* All but on_closed may be NULL. Inside them the peer must not be closed by its owner: a
 	 * negative result of on_message closes it. */
 	void (*on_ready)(void *data, struct peer *p);
 	int (*on_message)(void *data, struct peer *p, const uint8_t *message, size_t size);
 	/* Queue fell below half after it was above. */
 	void (*on_drained)(void *data, struct peer *p);
-	/* The peer is gone when this returns. r: why; -ECONNRESET also for a normal end. */
+	/* The peer is gone when this returns. r: why; -ECONNRESET also for a normal end, -EACCES for
+	 * a certificate that is not accepted. */
 	void (*on_closed)(void *data, struct peer *p, int r);
 };
 
@@ -40,6 +48,9 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 struct peer *peer_close(struct peer *p);
 
 bool peer_is_ready(const struct peer *p);
+/* What TLS says in words about its end, else ""; and who it was, "" over ipc. In on_closed. */
+const char *peer_why(const struct peer *p);
+const char *peer_address(struct peer *p);
 /* Monotonic time since which it owes us the rest of a message; 0: it does not. */
 uint64_t peer_partial_ns(const struct peer *p);
 struct outbox *peer_outbox(struct peer *p);
