@@ -90,11 +90,15 @@ int listen_parse(const char *address, struct listen_address *ret, struct err *e)
 		r = parse_ipc(address + 6, &a, e);
 	else if (str_starts(address, "tcp://"))
 		r = parse_tcp(address, address + 6, &a, e);
+	else if (str_starts(address, "tls+tcp://"))
+		r = parse_tcp(address, address + 10, &a, e);
 	else if (scheme)
-		r = err_set(e, -EINVAL, "%.200s: unknown scheme; tcp:// and ipc:// are known",
+		r = err_set(e, -EINVAL,
+			    "%.200s: unknown scheme; tcp://, tls+tcp:// and ipc:// are known",
 			    address);
 	else
 		r = parse_tcp(address, address, &a, e);
+	a.is_tls = str_starts(address, "tls+");
 	if (r == 0)
 		*ret = a;
 	return r;
@@ -287,7 +291,7 @@ static int bind_tcp(int fd, const char *address, const struct listen_address *a,
 		       address, holder);
 }
 
-int listen_open(const char *address, int backlog, int *ret_fd, struct err *e)
+static int open_any(const char *address, bool is_secured, int backlog, int *ret_fd, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 	struct listen_address a;
@@ -296,11 +300,14 @@ int listen_open(const char *address, int backlog, int *ret_fd, struct err *e)
 	r = listen_parse(address, &a, e);
 	if (r < 0)
 		return r;
-	if (!a.is_ipc && !listen_is_loopback(&a))
+	if (a.is_tls && !is_secured)
+		return err_set(e, -EINVAL, "%.200s: there is no TLS here; use tcp:// or ipc://",
+			       address);
+	if (!a.is_ipc && !a.is_tls && !listen_is_loopback(&a))
 		return err_set(e, -EPERM,
 			       "%.200s: refused, the address is not loopback and has no "
-			       "TLS; use 127.0.0.1 or ipc://",
-			       address);
+			       "TLS; use 127.0.0.1%s or ipc://",
+			       address, is_secured ? ", tls+tcp://" : "");
 	fd = socket(a.addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(e, -errno, "%.200s: %s", address, err_text(-errno));
@@ -321,6 +328,16 @@ int listen_open(const char *address, int backlog, int *ret_fd, struct err *e)
 	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int listen_open(const char *address, int backlog, int *ret_fd, struct err *e)
+{
+	return open_any(address, false, backlog, ret_fd, e);
+}
+
+int listen_open_secured(const char *address, int backlog, int *ret_fd, struct err *e)
+{
+	return open_any(address, true, backlog, ret_fd, e);
 }
 
 int listen_connect(const char *address, int *ret_fd, struct err *e)

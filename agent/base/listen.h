@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Addresses of sockets: "tcp://host:port", "host:port" and "ipc://path". Loopback only, or a
- * socket of mode 0660 in a directory where others cannot write: without TLS nothing else may be
- * listened on.
+ * Addresses of sockets: "tcp://host:port", "host:port", "ipc://path" and "tls+tcp://host:port".
+ * Loopback only, or a socket of mode 0660 in a directory where others cannot write: without TLS
+ * nothing else may be listened on.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 struct listen_address {
 	struct sockaddr_storage addr;
 	socklen_t len;
-	bool is_ipc;
+	bool is_ipc, is_tls;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" for TCP */
 };
 
@@ -26,6 +26,9 @@ bool listen_is_loopback(const struct listen_address *a);
  * address may be reached by others; -EADDRINUSE: e names the holder. A stale ipc path (nobody
  * accepts on it) is replaced; a live one is not. */
 int listen_open(const char *address, int backlog, int *ret_fd, struct err *e);
+/* For a caller that speaks TLS where the address says so: tls+tcp:// may be any address, and
+ * listen_open() refuses it (-EINVAL). */
+int listen_open_secured(const char *address, int backlog, int *ret_fd, struct err *e);
 
 /* Port that the socket got, 0 when it is no TCP socket. */
 unsigned int listen_port(int fd);

@@ -72,7 +72,7 @@ static void on_accept(void *data, int fd, unsigned int events)
 	}
 }
 
-int acceptor_open(struct loop *loop, const char *address, acceptor_fn fn, void *data,
+int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor_fn fn, void *data,
 		  struct acceptor **ret, struct err *e)
 {
 	_cleanup_free_ struct acceptor *a = calloc(1, sizeof(*a));
@@ -83,7 +83,12 @@ int acceptor_open(struct loop *loop, const char *address, acceptor_fn fn, void *
 	r = listen_parse(address, &a->address, e);
 	if (r < 0)
 		return r;
-	r = listen_open(address, ACCEPT_BACKLOG, &a->fd, e);
+	if (a->address.is_tls && !has_tls)
+		return err_set(e, -EINVAL,
+			       "%.200s: needs a certificate; set tls.ca_file, tls.cert_file and "
+			       "tls.key_file",
+			       address);
+	r = listen_open_secured(address, ACCEPT_BACKLOG, &a->fd, e);
 	if (r < 0)
 		return r;
 	a->loop = loop;
@@ -114,6 +119,11 @@ struct acceptor *acceptor_close(struct acceptor *a)
 bool acceptor_is_ipc(const struct acceptor *a)
 {
 	return a->address.is_ipc;
+}
+
+bool acceptor_is_tls(const struct acceptor *a)
+{
+	return a->address.is_tls;
 }
 
 unsigned int acceptor_port(const struct acceptor *a)

@@ -51,6 +51,7 @@ struct client {
 	struct peer *peer;
 	unsigned int slot, link;
 	unsigned int in_flight;
+	const struct passport *passport;
 	bool is_blocked; /* by in_flight */
 	uint64_t blocked_ns;
 };
@@ -133,7 +134,7 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 	sp_put32(head, (d->slots[c->slot].generation & GENERATION_MASK) << SLOT_BITS | c->slot);
 	memcpy(head + head_size, message, trace);
 	head_size += trace;
-	head_size += passport_pack(&d->local, head + head_size);
+	head_size += passport_pack(c->passport, head + head_size);
 	p = parcel_new(head, head_size, message + trace, size - trace, &d->held);
 	r = p ? outbox_push(&l->outbox, p) : -ENOMEM;
 	parcel_unref(p);
@@ -175,7 +176,8 @@ static void on_client_closed(void *data, struct peer *peer, int r)
 	struct client *c = data;
 
 	(void)peer;
-	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT)
+	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT ||
+	    r == -EACCES)
 		c->door->stats.hostile++;
 	client_free(c);
 }
@@ -199,6 +201,19 @@ static unsigned int slot_take(struct door *d)
 	return d->slots_used < d->spec.connections ? d->slots_used++ : NO_SLOT;
 }
 
+static int on_secure(void *data, struct peer *peer, const struct passport *passport)
+{
+	struct client *c = data;
+	const struct door_spec *s = &c->door->spec;
+
+	(void)peer;
+	c->passport = passport;
+	/* Whom an agent may speak for only the core can say. */
+	if (c->link == LINK_SNAP && !passport_is_under(passport, s->names, s->name_count))
+		return -EACCES;
+	return 0;
+}
+
 static void on_accept(void *data, int fd)
 {
 	struct listener *listener = data;
@@ -212,6 +227,8 @@ static void on_accept(void *data, int fd)
 		.queue_messages = REPLY_MESSAGES,
 		.read_rate = d->spec.read_rate,
 		.budget = &d->budget,
+		.tls = acceptor_is_tls(listener->acceptor) ? d->spec.tls : NULL,
+		.on_secure = on_secure,
 		.on_message = on_request,
 		.on_closed = on_client_closed,
 	};
@@ -233,6 +250,7 @@ static void on_accept(void *data, int fd)
 	c->door = d;
 	c->slot = slot;
 	c->link = listener->link;
+	c->passport = &d->local;
 	d->slots[slot].client = c;
 	d->slots[slot].generation++;
 	d->stats.connections++;
@@ -405,12 +423,15 @@ static int listen_for(struct door *d, unsigned int link, const char *address, st
 	l->link = link;
 	if (!address || !*address)
 		return 0;
-	return acceptor_open(d->loop, address, on_accept, l, &l->acceptor, e);
+	return acceptor_open(d->loop, address, d->spec.tls != NULL, on_accept, l, &l->acceptor, e);
 }
 
 static int open_all(struct door *d, struct err *e)
 {
-	const struct fanout_limits limits = {.subscribers = d->spec.subscribers};
+	const struct fanout_limits limits = {.subscribers = d->spec.subscribers,
+					     .tls = d->spec.tls,
+					     .names = d->spec.names,
+					     .name_count = d->spec.name_count};
 	int r;
 
 	d->slots = calloc(d->spec.connections, sizeof(*d->slots));

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "bus/credentials.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,6 +21,11 @@ struct door_spec {
 	const char *gate_dir;                                 /* the private directory */
 	unsigned int connections;
 	unsigned int subscribers;
+	/* Of tls+tcp:// addresses, may be NULL; names: who may subscribe (bus/passport.h), none: all.
+	 * Borrowed. */
+	struct credentials *tls;
+	const char *const *names;
+	size_t name_count;
 	/* For tests; 0: 64 MiB of half-read messages, 16 MiB/s a connection. */
 	size_t budget_bytes;
 	uint64_t read_rate;

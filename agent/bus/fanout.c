@@ -59,9 +59,19 @@ static void on_closed(void *data, struct peer *peer, int r)
 	struct subscriber *s = data;
 
 	(void)peer;
-	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT)
+	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT ||
+	    r == -EACCES)
 		s->fanout->stats.hostile++;
 	subscriber_free(s);
+}
+
+static int on_secure(void *data, struct peer *peer, const struct passport *passport)
+{
+	const struct subscriber *s = data;
+	const struct fanout_limits *l = &s->fanout->limits;
+
+	(void)peer;
+	return passport_is_under(passport, l->names, l->name_count) ? 0 : -EACCES;
 }
 
 static void on_accept(void *data, int fd)
@@ -73,6 +83,8 @@ static void on_accept(void *data, int fd)
 		.is_ipc = acceptor_is_ipc(f->acceptor),
 		.queue_bytes = f->limits.queue_bytes,
 		.queue_messages = QUEUE_MESSAGES,
+		.tls = acceptor_is_tls(f->acceptor) ? f->limits.tls : NULL,
+		.on_secure = on_secure,
 		.on_closed = on_closed,
 	};
 	struct subscriber *s;
@@ -115,7 +127,7 @@ int fanout_open(struct loop *loop, const char *address, const struct fanout_limi
 		f->limits.queue_bytes = QUEUE_BYTES;
 	if (!f->limits.total_bytes)
 		f->limits.total_bytes = TOTAL_BYTES;
-	r = acceptor_open(loop, address, on_accept, f, &f->acceptor, e);
+	r = acceptor_open(loop, address, f->limits.tls != NULL, on_accept, f, &f->acceptor, e);
 	if (r < 0) {
 		free(f);
 		return r;

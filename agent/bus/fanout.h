@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "bus/credentials.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +20,10 @@ struct fanout_limits {
 	unsigned int subscribers; /* 256 */
 	size_t queue_bytes;       /* per subscriber, 4 MiB */
 	size_t total_bytes;       /* of all queues, counting a shared message once: 64 MiB */
+	/* Of a tls+tcp:// address; borrowed. names: bus/passport.h, who may subscribe; none: all. */
+	struct credentials *tls;
+	const char *const *names;
+	size_t name_count;
 };
 
 struct fanout_stats {

@@ -144,7 +144,7 @@ int gatelink_server_open(struct loop *loop, const char *path, gatelink_request_f
 	if ((size_t)snprintf(address, sizeof(address), "ipc://%s", path) >= sizeof(address))
 		r = err_set(e, -ENAMETOOLONG, "%.200s: path too long", path);
 	else
-		r = acceptor_open(loop, address, on_accept, s, &s->acceptor, e);
+		r = acceptor_open(loop, address, false, on_accept, s, &s->acceptor, e);
 	if (r < 0) {
 		free(s);
 		return r;

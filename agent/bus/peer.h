@@ -67,9 +67,11 @@ struct acceptor;
 /* Takes fd; may close it. */
 typedef void (*acceptor_fn)(void *data, int fd);
 
-/* Without descriptors or memory it stops accepting for one second. */
-int acceptor_open(struct loop *loop, const char *address, acceptor_fn fn, void *data,
+/* Without descriptors or memory it stops accepting for one second. has_tls: fn speaks TLS when
+ * acceptor_is_tls(), which the address says. */
+int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor_fn fn, void *data,
 		  struct acceptor **ret, struct err *e);
+bool acceptor_is_tls(const struct acceptor *a);
 struct acceptor *acceptor_close(struct acceptor *a);
 bool acceptor_is_ipc(const struct acceptor *a);
 unsigned int acceptor_port(const struct acceptor *a);
