@@ -10,12 +10,14 @@
 #include <sys/resource.h>
 
 #define REPORT_MS        10000
+#define REFRESH_MS       1000
 #define SUBSCRIBERS_MOST 4096
 #define FDS_OWN          32 /* listeners, links, the loop */
 
 struct door_process {
 	struct loop *loop;
 	struct door *door;
+	struct credentials *tls; /* NULL: none set */
 	struct door_stats said;
 };
 
@@ -59,6 +61,38 @@ static void on_report(void *data)
 	p->said = s;
 }
 
+static void on_refresh(void *data)
+{
+	struct door_process *p = data;
+	struct err e = {0};
+	int r = credentials_refresh(p->tls, &e);
+
+	if (r < 0)
+		log_warning("door", "new TLS files cannot be used, the old ones stay", "why=\"%s\"",
+			    e.text);
+	else if (r > 0)
+		log_info("door", "new TLS files are in use", "");
+}
+
+static int tls_open_files(struct door_process *p, const struct config *c, struct err *e)
+{
+	const struct credentials_files files = {c->tls_ca_file, c->tls_cert_file, c->tls_key_file};
+	struct loop_watch *watch;
+	int r;
+
+	if (!*files.ca && !*files.certificate && !*files.key)
+		return 0;
+	if (!*files.ca || !*files.certificate || !*files.key)
+		return err_set(e, -EINVAL,
+			       "tls.ca_file, tls.cert_file and tls.key_file belong together: set "
+			       "all three or none");
+	r = credentials_open(&files, &p->tls, e);
+	if (r < 0)
+		return r;
+	r = loop_add_timer(p->loop, REFRESH_MS, REFRESH_MS, on_refresh, p, &watch);
+	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
+}
+
 /* As many connections as there can be descriptors for. */
 static unsigned int raise_descriptors(unsigned int connections)
 {
@@ -91,6 +125,8 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 		.gate_dir = dir,
 		.connections = raise_descriptors((unsigned int)config->door_connections),
 		.subscribers = SUBSCRIBERS_MOST,
+		.names = (const char *const *)config->door_subscribers_san.items,
+		.name_count = config->door_subscribers_san.count,
 	};
 	struct loop_watch *watch;
 	int r;
@@ -99,6 +135,10 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 	r = loop_open(&p->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", err_text(r));
+	r = tls_open_files(p, config, e);
+	if (r < 0)
+		return r;
+	spec.tls = p->tls;
 	r = door_open(p->loop, &spec, &p->door, e);
 	if (r < 0)
 		return r;
@@ -123,6 +163,7 @@ int door_run(struct daemon_context *ctx)
 	if (r == 0)
 		loop_run(p.loop);
 	door_close(p.door);
+	credentials_close(p.tls);
 	loop_close(p.loop);
 	if (r == -EINVAL || r == -EPERM)
 		return EXIT_USAGE;

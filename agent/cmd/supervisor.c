@@ -374,7 +374,7 @@ static int check_addresses(const struct supervisor *s, struct err *e)
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		if (!addresses[i][0] || str_starts(addresses[i], "ipc://"))
 			continue;
-		r = listen_open(addresses[i], 1, &fd, e);
+		r = listen_open_secured(addresses[i], 1, &fd, e);
 		if (r >= 0)
 			close(fd);
 	}
