@@ -131,7 +131,7 @@ static struct gclink at_entry(const char *program, const struct finder_function 
 	return (struct gclink){
 		.program = program,
 		.count = 1,
-		.places[0] = {f->entry.offset, cookie_of(&f->entry, index)},
+		.places[0] = {.offset = f->entry.offset, .cookie = cookie_of(&f->entry, index)},
 	};
 }
 
