@@ -5,6 +5,7 @@
 # number for, health checks, and an upgrade from HTTP/1.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/gateways.sh"
+source "$(dirname "$0")/sums.sh"
 
 for tool in haproxy caddy h2load nghttp curl; do
 	command -v $tool >/dev/null || skip_all "$tool is not installed"
@@ -113,18 +114,7 @@ wait_for 10 three; ok $? "the agent sees three gateways"
 
 declare -A url=([nginx]=$gateway [haproxy]=http://127.0.0.1:$haproxy_port
 	[caddy]=http://127.0.0.1:$caddy_port)
-# Each log as "STATUS METHOD" of HTTP/2 requests.
-log_nginx() { awk '{print $1, $2}' "$world/nginx/logs/access.log"; }
-log_haproxy() { awk 'NF == 3 && $2 != "<BADREQ>" {print $1, $2}' "$world/haproxy/access.log"; }
-log_caddy() { jq -r '"\(.status) \(.request.method)"' "$world/caddy/access.log"; }
-declare -A log_before
-for each in nginx haproxy caddy; do log_before[$each]=$("log_$each" | wc -l); done
-log_sums() { "log_$1" | tail -n +$((log_before[$1] + 1)) | sort | uniq -c | awk '{print $2, $3, $1}' | sort; }
-agent_sums() {
-	curl -sf "http://127.0.0.1:$agent_port/metrics" | sed -n "/^tidegate_requests_total.*gateway=\"$1\"/{
-		s/.*method=\"\([A-Z]*\)\",code=\"\([0-9]*\)\".* \([0-9]*\)\$/\2 \1 \3/p}" | sort
-}
-agrees() { [ -n "$(agent_sums "$1")" ] && [ "$(agent_sums "$1")" = "$(log_sums "$1")" ]; }
+sums_begin nginx haproxy caddy
 
 none_in_flight() { [ "$(agent_metric tidegate_requests_in_flight "\"$1\"")" = 0 ]; }
 

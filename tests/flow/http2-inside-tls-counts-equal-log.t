@@ -4,6 +4,7 @@
 # requests by status and method are what the access logs say, exactly.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/gateways.sh"
+source "$(dirname "$0")/sums.sh"
 source "$(dirname "$0")/tls.sh"
 
 for tool in haproxy caddy h2load openssl jq; do
@@ -73,17 +74,7 @@ start_agent
 three() { for each in nginx haproxy caddy; do agent_metric tidegate_workers "$each" || return; done; }
 wait_for 10 three; ok $? "the agent sees three gateways"
 
-log_nginx() { awk '{print $1, $2}' "$world/nginx/logs/access.log"; }
-log_haproxy() { awk 'NF == 3 && $2 != "<BADREQ>" {print $1, $2}' "$world/haproxy/access.log"; }
-log_caddy() { jq -r '"\(.status) \(.request.method)"' "$world/caddy/access.log"; }
-declare -A log_before
-for each in nginx haproxy caddy; do log_before[$each]=$("log_$each" | wc -l); done
-log_sums() { "log_$1" | tail -n +$((log_before[$1] + 1)) | sort | uniq -c | awk '{print $2, $3, $1}' | sort; }
-agent_sums() {
-	curl -sf "http://127.0.0.1:$agent_port/metrics" | sed -n "/^tidegate_requests_total.*gateway=\"$1\"/{
-		s/.*method=\"\([A-Z]*\)\",code=\"\([0-9]*\)\".* \([0-9]*\)\$/\2 \1 \3/p}" | sort
-}
-agrees() { [ -n "$(agent_sums "$1")" ] && [ "$(agent_sums "$1")" = "$(log_sums "$1")" ]; }
+sums_begin nginx haproxy caddy
 
 load() { # load URL
 	h2load -n 1009 -c 5 -m 11 "$1/hello"
