@@ -328,6 +328,7 @@ int fleet_say_hello(struct fleet *f, const struct fleet_hello *hello, uint32_t s
 			       hello->agent);
 	}
 	labels_update(agent, hello->labels);
+	agent->is_sum = hello->is_sum;
 	for (uint32_t i = 0; i < agent->incarnation_count && !inc; i++)
 		if (memcmp(agent->incarnations[i]->id, hello->incarnation,
 			   FRAME_INCARNATION_BYTES) == 0)
@@ -370,7 +371,9 @@ void fleet_fold(struct fleet *f, struct fleet_incarnation *inc)
 	struct fleet_agent *a = inc->agent;
 	uint32_t i = 0;
 
-	for (uint32_t s = 0; s < inc->series_count; s++)
+	/* Sums of an aggregator are in its later incarnations, too. */
+	for (uint32_t s = 0; s < inc->series_count && (!a->is_sum || a->incarnation_count == 1);
+	     s++)
 		fold_series(f, &inc->series[s]);
 	memcpy(a->departed[a->departed_count++ % FLEET_DEPARTED_MAX], inc->id,
 	       FRAME_INCARNATION_BYTES);
@@ -394,7 +397,9 @@ void fleet_depart(struct fleet *f, uint64_t now_ms, uint64_t silence_ms)
 	for (uint32_t i = 0; i < f->slot_count; i++) {
 		struct fleet_incarnation *inc = f->slots[i];
 
-		if (inc && inc->last_seen_ms + silence_ms < now_ms)
+		/* Sums go on where they were however long their aggregator was away; folded into
+		 * the base they would be refused for ever, or counted twice under a new name. */
+		if (inc && !inc->agent->is_sum && inc->last_seen_ms + silence_ms < now_ms)
 			fleet_fold(f, inc);
 	}
 	/* An agent without incarnations is forgotten after as long again; what it may still send

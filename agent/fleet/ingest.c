@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the agent's labels, cluster and namespace. */
+#define GROUP_AGENT_LABELS 2
+
 struct apply {
 	struct fleet *f;
 	struct fleet_incarnation *inc;
@@ -27,14 +30,15 @@ static const char *label_value(const struct frame_definition *d, const char *key
 	return "";
 }
 
-static bool is_own_label(const char *key)
+static bool is_own_label(const struct fleet_agent *agent, const char *key)
 {
 	/* What the fleet view leaves out, and what the agent's hello says for all its series. */
 	if (strcmp(key, "instance") == 0 || strcmp(key, "worker") == 0)
 		return true;
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++)
 		if (strcmp(key, fleet_label_names[i]) == 0)
-			return true;
+			/* Sums of two clusters are two series. */
+			return !agent->is_sum || i >= GROUP_AGENT_LABELS;
 	return false;
 }
 
@@ -50,11 +54,11 @@ static void key_fill(const struct fleet_agent *agent, const struct frame_definit
 		.scope = d->scope,
 	};
 	for (unsigned int i = 0; i < d->label_count; i++)
-		if (!is_own_label(d->labels[i].key) && *d->labels[i].value)
+		if (!is_own_label(agent, d->labels[i].key) && *d->labels[i].value)
 			key->labels[key->label_count++] = d->labels[i];
 	/* cluster and namespace stay in the fleet view, pod and node do not. */
-	for (unsigned int i = 0; i < 2; i++)
-		if (*agent->labels[i])
+	for (unsigned int i = 0; i < GROUP_AGENT_LABELS; i++)
+		if (*agent->labels[i] && !(agent->is_sum && *label_value(d, fleet_label_names[i])))
 			key->labels[key->label_count++] =
 				(struct segment_label){fleet_label_names[i], agent->labels[i]};
 }

@@ -30,6 +30,7 @@ struct fleet_hello {
 	const char *agent;
 	const uint8_t *incarnation;             /* FRAME_INCARNATION_BYTES */
 	const char *labels[FLEET_AGENT_LABELS]; /* values, "" where unknown */
+	bool is_sum; /* an aggregator: its series are sums of a fleet (fleet/tributary.h) */
 };
 
 enum fleet_verdict {

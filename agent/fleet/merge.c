@@ -82,6 +82,72 @@ static void gauge_merge(struct entry *e, enum metric_merge merge, double value, 
 	e->is_present = true;
 }
 
+/* The same series in another incarnation of the agent. */
+static const struct fleet_series *twin_find(const struct fleet_incarnation *inc,
+					    const struct fleet_incarnation *other,
+					    const struct fleet_series *s)
+{
+	uint32_t origin = fleet_origin_find(other, inc->origins[s->origin].instance,
+					    inc->origins[s->origin].worker);
+	uint32_t series = origin == FLEET_NOT_FOUND ? FLEET_NOT_FOUND
+						    : fleet_series_find(other, s->group, origin);
+
+	return series == FLEET_NOT_FOUND ? NULL : &other->series[series];
+}
+
+/* Each series once an agent: in the first incarnation that has it. */
+static bool has_earlier_twin(const struct fleet_incarnation *inc, const struct fleet_series *s)
+{
+	const struct fleet_agent *a = inc->agent;
+
+	for (uint32_t i = 0; a->incarnations[i] != inc; i++)
+		if (twin_find(inc, a->incarnations[i], s))
+			return true;
+	return false;
+}
+
+/* Adds a total to what other incarnations counted. Those of an aggregator's sums all say the same
+ * totals, which never fall: of them the most holds. */
+static void series_value(const struct fleet_series *s, bool is_sum, struct merge_series *ret,
+			 uint64_t scratch[HIST_CELLS])
+{
+	const struct cell_window *w = s->kind == METRIC_HISTOGRAM ? s->v.cells : NULL;
+
+	if (s->kind == METRIC_COUNTER && !is_sum)
+		ret->counter += s->v.counter;
+	else if (s->kind == METRIC_COUNTER && s->v.counter > ret->counter)
+		ret->counter = s->v.counter;
+	for (unsigned int i = 0; w && i < w->count; i++) {
+		uint64_t *cell = &scratch[w->first + i];
+
+		if (!is_sum)
+			*cell += w->counts[i];
+		else if (w->counts[i] > *cell)
+			*cell = w->counts[i];
+	}
+}
+
+/* A counter or histogram of an aggregator, over its incarnations: once, at the first. */
+static int sum_merge(struct merge_view *v, struct entry *e, const struct fleet_incarnation *inc,
+		     const struct fleet_series *s)
+{
+	const struct fleet_agent *a = inc->agent;
+	struct merge_series most = {.counter = 0};
+
+	if (has_earlier_twin(inc, s))
+		return 0;
+	memset(v->scratch, 0, sizeof(v->scratch));
+	for (uint32_t i = 0; i < a->incarnation_count; i++) {
+		const struct fleet_series *twin =
+			a->incarnations[i] == inc ? s : twin_find(inc, a->incarnations[i], s);
+
+		if (twin)
+			series_value(twin, true, &most, v->scratch);
+	}
+	e->counter += most.counter;
+	return s->kind == METRIC_HISTOGRAM ? cells_add(e, 0, HIST_CELLS, v->scratch) : 0;
+}
+
 static int incarnation_merge(struct merge_view *v, const uint32_t *rank,
 			     const struct fleet_incarnation *inc)
 {
@@ -96,7 +162,9 @@ static int incarnation_merge(struct merge_view *v, const uint32_t *rank,
 		if (rank[s->group] == UINT32_MAX)
 			continue;
 		e = &v->entries[rank[s->group]];
-		if (s->kind == METRIC_COUNTER) {
+		if (inc->agent->is_sum && s->kind != METRIC_GAUGE) {
+			r = sum_merge(v, e, inc, s);
+		} else if (s->kind == METRIC_COUNTER) {
 			e->counter += s->v.counter;
 		} else if (s->kind == METRIC_HISTOGRAM && s->v.cells) {
 			r = cells_add(e, s->v.cells->first, s->v.cells->count, s->v.cells->counts);
@@ -139,30 +207,6 @@ static int view_by_fleet(struct merge_view *v, const uint32_t *order)
 		if (f->slots[i])
 			r = incarnation_merge(v, rank, f->slots[i]);
 	return r;
-}
-
-/* The same series in another incarnation of the agent. */
-static const struct fleet_series *twin_find(const struct fleet_incarnation *inc,
-					    const struct fleet_incarnation *other,
-					    const struct fleet_series *s)
-{
-	uint32_t origin = fleet_origin_find(other, inc->origins[s->origin].instance,
-					    inc->origins[s->origin].worker);
-	uint32_t series = origin == FLEET_NOT_FOUND ? FLEET_NOT_FOUND
-						    : fleet_series_find(other, s->group, origin);
-
-	return series == FLEET_NOT_FOUND ? NULL : &other->series[series];
-}
-
-/* Each series once an agent: in the first incarnation that has it. */
-static bool has_earlier_twin(const struct fleet_incarnation *inc, const struct fleet_series *s)
-{
-	const struct fleet_agent *a = inc->agent;
-
-	for (uint32_t i = 0; a->incarnations[i] != inc; i++)
-		if (twin_find(inc, a->incarnations[i], s))
-			return true;
-	return false;
 }
 
 static int entry_compare(const void *a, const void *b, void *data)
@@ -252,22 +296,13 @@ static void series_describe(const struct fleet *f, uint32_t group, struct merge_
 	ret->unit = m->unit;
 	ret->help = m->help;
 	ret->kind = m->kind;
+	ret->merge = m->merge;
+	ret->scope = m->scope;
 	ret->label_count = g->label_count;
 	memcpy(ret->labels, g->labels, g->label_count * sizeof(g->labels[0]));
 	ret->counter = 0;
 	ret->gauge = 0;
 	ret->cells = NULL;
-}
-
-static void series_value(const struct fleet_series *s, struct merge_series *ret,
-			 uint64_t scratch[HIST_CELLS])
-{
-	const struct cell_window *w = s->kind == METRIC_HISTOGRAM ? s->v.cells : NULL;
-
-	if (s->kind == METRIC_COUNTER)
-		ret->counter += s->v.counter;
-	for (unsigned int i = 0; w && i < w->count; i++)
-		scratch[w->first + i] += w->counts[i];
 }
 
 /* Labels, and value over all incarnations of the agent. False: a gauge without a value. */
@@ -295,7 +330,7 @@ static bool instance_series(const struct fleet *f, const struct fleet_incarnatio
 
 		if (!twin)
 			continue;
-		series_value(twin, ret, scratch);
+		series_value(twin, a->is_sum, ret, scratch);
 		if (twin->kind == METRIC_GAUGE && twin->is_present && (!o || is_live(other, o))) {
 			ret->gauge = twin->v.gauge;
 			is_present = true;

@@ -21,11 +21,13 @@ struct merge_options {
 struct merge_series {
 	const char *name, *unit, *help;
 	enum metric_kind kind;
+	enum metric_merge merge;
+	enum metric_scope scope;
 	unsigned int label_count;
 	struct segment_label labels[MERGE_LABELS_MAX];
 	uint64_t counter;
 	double gauge;
-	const uint64_t *cells; /* HIST_CELLS; borrowed until the next get */
+	const uint64_t *cells; /* HIST_CELLS; borrowed until the next get, by fleet as the view */
 };
 
 struct merge_view;

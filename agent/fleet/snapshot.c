@@ -90,6 +90,7 @@ static void pack_agent(struct pack *p, const struct fleet_agent *a)
 		pack_text(p, a->labels[i]);
 	pack_u64(p, a->departed_count);
 	pack_bytes(p, a->departed, sizeof(a->departed));
+	pack_u64(p, a->is_sum);
 }
 
 static void pack_incarnation(struct pack *p, const struct fleet_incarnation *inc)
@@ -267,12 +268,15 @@ static int load_agent(struct fleet *f, struct unpack *u)
 	struct fleet_agent *a;
 	uint64_t departed;
 	const uint8_t *ids;
+	bool is_sum;
 	int r;
 
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++)
 		labels[i] = unpack_text(u);
 	departed = unpack_u64_max(u, UINT32_MAX);
 	ids = unpack_bytes(u, sizeof(a->departed));
+	/* Snapshots of before there were sums end here. */
+	is_sum = !u->is_bad && u->at < u->end && unpack_u64(u);
 	if (u->is_bad || fleet_find_agent(f, id))
 		return -EBADMSG;
 	r = fleet_add_agent(f, id, labels, &a);
@@ -280,6 +284,7 @@ static int load_agent(struct fleet *f, struct unpack *u)
 		return r;
 	a->departed_count = (uint32_t)departed;
 	memcpy(a->departed, ids, sizeof(a->departed));
+	a->is_sum = is_sum;
 	return 0;
 }
 

@@ -88,6 +88,7 @@ struct fleet_incarnation {
 struct fleet_agent {
 	char *id;
 	char *labels[FLEET_AGENT_LABELS];
+	bool is_sum; /* an aggregator of a fleet of its own */
 	struct fleet_incarnation *incarnations[FLEET_INCARNATIONS_MAX];
 	uint32_t incarnation_count;
 	uint8_t departed[FLEET_DEPARTED_MAX][FRAME_INCARNATION_BYTES];

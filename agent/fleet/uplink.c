@@ -70,6 +70,7 @@ static int hello_log(struct uplink *u, const struct fleet_hello *h, uint32_t ses
 	pack_text(&p, h->agent);
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++)
 		pack_text(&p, h->labels[i]);
+	pack_u64(&p, h->is_sum);
 	part = (struct iovec){p.data, p.size};
 	r = p.has_failed ? -ENOMEM : commitlog_append(u->log, UPLINK_RECORD_HELLO, &part, 1);
 	pack_fini(&p);
@@ -90,6 +91,8 @@ static int hello_replay(struct uplink *u, const uint8_t *payload, size_t size)
 	h.agent = unpack_text(&up);
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++)
 		h.labels[i] = unpack_text(&up);
+	/* Logs of before there were sums end here. */
+	h.is_sum = up.at < up.end && unpack_u64(&up);
 	if (up.is_bad || !session)
 		return -EBADMSG;
 	return fleet_say_hello(u->fleet, &h, session, now_ms, &session, NULL);
@@ -106,7 +109,9 @@ static bool may_speak(struct uplink *u, const char *agent)
 static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t now_ms,
 			struct answer *a)
 {
-	struct fleet_hello h = {.agent = hello->agent, .incarnation = hello->incarnation.data};
+	struct fleet_hello h = {.agent = hello->agent,
+				.incarnation = hello->incarnation.data,
+				.is_sum = hello->sums};
 	uint32_t session;
 	int r;
 

@@ -64,6 +64,9 @@ static int teardown(void **state)
 	return rmdir(dir);
 }
 
+/* What the hello says of itself, and whether its series name a cluster of their own. */
+static bool is_sum;
+
 static size_t frame_make(uint64_t sequence, bool is_key, uint8_t *ret)
 {
 	struct segment_series s[4] = {
@@ -88,7 +91,8 @@ static size_t frame_make(uint64_t sequence, bool is_key, uint8_t *ret)
 		s[i].is_present = true;
 		s[i].label_count = 2;
 		s[i].labels[0] = (struct segment_label){"gateway", "nginx"};
-		s[i].labels[1] = (struct segment_label){"instance", "a/1"};
+		s[i].labels[1] = is_sum ? (struct segment_label){"cluster", "below"}
+					: (struct segment_label){"instance", "a/1"};
 		assert_int_equal(frame_encoder_series(encoder, &s[i]), 0);
 	}
 	assert_int_equal(frame_encoder_finish(encoder, &data, &size, &samples), 0);
@@ -113,6 +117,7 @@ static Tidegate__UplinkReply *ask(uint32_t session, bool has_hello, uint8_t *fra
 	hello.agent = agent;
 	hello.incarnation = (ProtobufCBinaryData){sizeof(incarnation), incarnation};
 	hello.n_labels = 2;
+	hello.sums = is_sum;
 	hello.labels = labels;
 	request.session = session;
 	request.hello = has_hello ? &hello : NULL;
@@ -193,6 +198,44 @@ static void test_a_life(void **state)
 	assert_int_equal(load.reporting, 0);
 	assert_int_equal(load.expected, 1);
 	assert_true(isnan(load.mean));
+}
+
+static void cluster_check(const char *cluster)
+{
+	struct merge_options o = {.metric = "tidegate_accepts_total", .stale_ms = 1ULL << 60};
+	struct merge_view *v;
+	struct merge_series s;
+
+	assert_int_equal(merge_view_new(fleet, &o, &v), 0);
+	assert_int_equal(merge_view_count(v), 1);
+	assert_true(merge_view_get(v, 0, &s));
+	assert_string_equal(s.labels[0].key, "cluster");
+	assert_string_equal(s.labels[0].value, cluster);
+	merge_view_free(v);
+}
+
+/* The log says again what the hello said: else series of sums would change their names. */
+static void test_sums(void **state)
+{
+	uint8_t frame[4096];
+	Tidegate__UplinkReply *reply;
+	struct fleet_stats stats;
+	size_t size;
+
+	(void)state;
+	is_sum = true;
+	size = frame_make(1, true, frame);
+	reply = ask(0, true, frame, size);
+	is_sum = false;
+	assert_int_equal(reply->n_acknowledged, 1);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	cluster_check("below");
+	core_close();
+	core_open();
+	cluster_check("below");
+	fleet_depart(fleet, 1ULL << 50, 1);
+	fleet_stats(fleet, &stats);
+	assert_int_equal(stats.incarnations, 1);
 }
 
 static void test_damaged_frame(void **state)
@@ -284,8 +327,9 @@ static void test_foreign_agents(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(test_a_life), TEST(test_damaged_frame),
-					   TEST(test_rubbish), TEST(test_foreign_agents)};
+	const struct CMUnitTest tests[] = {TEST(test_a_life), TEST(test_sums),
+					   TEST(test_damaged_frame), TEST(test_rubbish),
+					   TEST(test_foreign_agents)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An aggregator as an agent of an upper one: the sums of its fleet, series by series without
+ * instance and worker, go up as frames of one agent whose hello says `sums`. Pure.
+ *
+ * Why sums, and not the agents' own frames: the upper aggregator's work must not grow with the
+ * agents below, that is what it is for. Why that stays exact whoever dies: a sum is a function of
+ * the commit log below, never falls, and is sent as of a commit; key frames carry totals, so a
+ * frame that is lost costs resolution, never a count.
+ *
+ * A new boot begins a new incarnation, as for agents; but all of one aggregator's say totals of the
+ * same commit log, so the most of them holds (merge), not their sum.
+ *
+ * What it asks for: an agent sends to one only of the aggregators below one upper one (else it
+ * counts once for each).
+ */
+#pragma once
+
+#include "bus/frame.h"
+#include "fleet/merge.h"
+
+/* Adds the view's series to the frame that was begun; the view (MERGE_BY_FLEET, of a fleet whose
+ * changes are all committed) is borrowed until the frame is finished. *refused counts up by the
+ * series that have more labels than a frame takes; what the encoder refuses it counts itself.
+ * -ENOMEM. */
+int tributary_encode(struct merge_view *view, struct frame_encoder *enc, uint64_t *refused);
