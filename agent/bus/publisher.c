@@ -188,6 +188,14 @@ uint64_t publisher_sequence(const struct publisher *p, const char *topic)
 	return t ? t->sequence : 0;
 }
 
+const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *ret_sequence)
+{
+	if (index >= p->topics.count)
+		return NULL;
+	*ret_sequence = p->topics.items[index].sequence;
+	return p->topics.items[index].name;
+}
+
 uint64_t publisher_epoch_of(const struct publisher *p)
 {
 	return p->epoch;

@@ -33,4 +33,6 @@ int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret,
 
 /* Last sequence of a topic, 0: none yet. For snapshots, which state the sequence they include. */
 uint64_t publisher_sequence(const struct publisher *p, const char *topic);
+/* Topics 0, 1, 2 … in order of their first message; NULL beyond the last. Borrowed. */
+const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *ret_sequence);
 uint64_t publisher_epoch_of(const struct publisher *p);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "bus/subject.h"
 #include "cmd/daemon.h"
 
 #include <errno.h>
@@ -57,28 +58,28 @@ static void publish(struct core *c, const char *topic, const Tidegate__BusBody *
 		gatelink_publish(c->gate, message, size);
 }
 
-struct publish_series {
-	struct core *core;
-	const char *topic;
-	uint64_t time_ms;
-};
-
 static int on_series(void *data, const struct merge_series *series)
 {
-	struct publish_series *p = data;
-	struct core *c = p->core;
+	struct core *c = data;
 
-	if (body_add(c->body, series) >= 0)
-		return 0;
-	publish(c, p->topic, body_message(c->body));
-	body_reset(c->body, p->time_ms);
-	body_add(c->body, series);
+	/* What has no memory now comes with its next value: messages carry totals. */
+	shelf_add(c->shelf, series);
 	return 0;
+}
+
+/* The series of one gateway: a message of its topic. */
+static void on_shelf(void *data, const char *gateway, Tidegate__BusBody *body)
+{
+	struct core *c = data;
+	char topic[SUBJECT_MAX + 1];
+
+	if (subject_metrics(gateway, c->publishing, topic) >= 0)
+		publish(c, topic, body);
 }
 
 static void publish_events(struct core *c, const char *agent, const struct frame *f)
 {
-	char topic[PUBLISHER_TOPIC_MAX + 1];
+	char topic[SUBJECT_MAX + 1];
 
 	for (size_t i = 0; i < f->event_count; i++) {
 		const struct frame_event *event = &f->events[i];
@@ -97,24 +98,22 @@ static void publish_events(struct core *c, const char *agent, const struct frame
 		body.time_ms = event->time_ms;
 		body.n_events = 1;
 		body.events = list;
-		snprintf(topic, sizeof(topic), "event/%s", event->kind);
-		publish(c, topic, &body);
+		out.agent = (char *)(uintptr_t)agent;
+		if (subject_events(event->kind, topic) >= 0)
+			publish(c, topic, &body);
 	}
 }
 
 static void publish_frame(struct core *c, uint32_t session, const struct frame *f)
 {
 	const char *agent = fleet_session_agent(c->fleet, session);
-	char topic[PUBLISHER_TOPIC_MAX + 1];
-	struct publish_series p = {c, topic, f->time_ms};
 
 	if (!agent)
 		return;
-	snprintf(topic, sizeof(topic), "series/%s", agent);
-	body_reset(c->body, f->time_ms);
-	merge_frame(c->fleet, session, f, on_series, &p);
-	if (body_count(c->body))
-		publish(c, topic, body_message(c->body));
+	c->publishing = agent;
+	shelf_begin(c->shelf, f->time_ms);
+	merge_frame(c->fleet, session, f, on_series, c);
+	shelf_end(c->shelf);
 	publish_events(c, agent, f);
 }
 
@@ -142,7 +141,7 @@ static void on_applied(void *data, uint32_t session, struct frame *frame)
 static void on_hello(void *data, const char *agent, uint64_t now_ms)
 {
 	struct core *c = data;
-	char topic[PUBLISHER_TOPIC_MAX + 1], kind[] = "agent.hello", none[] = "";
+	char topic[SUBJECT_MAX + 1], kind[] = "agent.hello", none[] = "";
 	Tidegate__Event event, *list[1] = {&event};
 	Tidegate__BusBody body;
 	char json[] = "{}";
@@ -154,10 +153,11 @@ static void on_hello(void *data, const char *agent, uint64_t now_ms)
 	event.kind = kind;
 	event.gateway = none;
 	event.json = json;
+	event.agent = (char *)(uintptr_t)agent;
 	body.n_events = 1;
 	body.events = list;
-	snprintf(topic, sizeof(topic), "agent/%s", agent);
-	publish(c, topic, &body);
+	if (subject_events(kind, topic) >= 0)
+		publish(c, topic, &body);
 }
 
 /* -------- commit -------- */
@@ -394,7 +394,7 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	if (r >= 0)
 		r = uplink_init(&c->uplink);
 	if (r >= 0)
-		r = body_new(&c->body);
+		r = shelf_new(on_shelf, c, &c->shelf);
 	if (r >= 0)
 		r = publisher_new(publisher_epoch(), &c->publisher);
 	if (r >= 0)
@@ -447,7 +447,7 @@ static void core_close(struct core *c)
 	for (unsigned int i = 0; i < CORE_EVENTS; i++)
 		free(c->events[i].text);
 	publisher_free(c->publisher);
-	body_free(c->body);
+	shelf_free(c->shelf);
 	uplink_fini(&c->uplink);
 	fleet_free(c->fleet);
 	loop_close(c->loop);

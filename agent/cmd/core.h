@@ -7,8 +7,8 @@
 #include "bus/gatelink.h"
 #include "bus/publisher.h"
 #include "config/config.h"
-#include "fleet/body.h"
 #include "fleet/merge.h"
+#include "fleet/shelf.h"
 #include "fleet/uplink.h"
 #include "outlet/http.h"
 
@@ -44,7 +44,8 @@ struct core {
 	struct log_limit foreign_said;
 	struct gatelink_server *gate;
 	struct publisher *publisher;
-	struct body *body;
+	struct shelf *shelf;
+	const char *publishing; /* the agent whose series are on the shelf */
 	struct http_server *http;
 	bool is_ready, is_stuck, is_full, is_waiting;
 	int exit_code;

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The state of the fleet: for the commit log, and for subscribers. A subscriber asks with a topic
- * (series/<agent id>) or nothing (the merged fleet); the answer is a message of the topic
- * "snapshot" whose body holds the series and, in `topics`, the sequence of each topic that they
- * include.
+ * (metrics/<gateway>/<agent id>: its series; empty: the merged fleet and all topics), then maybe a
+ * NUL and, in decimal, the `next` of the part before. The answer is a message of the topic
+ * "snapshot" whose body holds the series and, in `topics`, the sequence that they include.
+ *
+ * How a subscriber joins: subscribe, then ask; of two values of a series the one of the higher
+ * sequence holds. Parts may be of different sequences, each says its own.
  */
 #include "cmd/core.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "bus/subject.h"
 #include "fleet/snapshot.h"
 
 #include <errno.h>
@@ -18,7 +22,7 @@
 #include <string.h>
 
 #define SNAPSHOT_TOPIC        "snapshot"
-#define SNAPSHOT_SERIES_BYTES (900u << 10) /* what does not fit is left out: ask by topic */
+#define SNAPSHOT_SERIES_BYTES (900u << 10) /* of one part, as 4,096 topics below 1 MiB */
 #define SNAPSHOT_TOPICS       4096
 
 static int save_record(void *data, uint32_t type, const void *payload, size_t size)
@@ -67,67 +71,92 @@ static int reply_pack(struct core *c, const Tidegate__BusBody *body, struct repl
 	return 0;
 }
 
-static void series_add(struct merge_view *view, struct body *body)
+static bool is_of_gateway(const struct merge_series *s, const char *gateway)
 {
-	size_t bytes = 0;
+	const char *own = "";
 
-	for (size_t i = 0; i < merge_view_count(view); i++) {
+	for (unsigned int i = 0; i < s->label_count; i++)
+		if (str_equal(s->labels[i].key, "gateway"))
+			own = s->labels[i].value;
+	return !gateway || strncmp(own, gateway, SUBJECT_GATEWAY) == 0;
+}
+
+/* From a place on until the body is full. Returns where the next part begins, 0: nowhere. */
+static uint32_t series_add(struct merge_view *view, const char *gateway, uint32_t from,
+			   struct body *body)
+{
+	size_t bytes = 0, count = merge_view_count(view);
+
+	for (size_t i = from; i < count && i < UINT32_MAX; i++) {
 		Tidegate__BusBody *message;
 		struct merge_series s;
 
-		if (!merge_view_get(view, i, &s))
+		if (!merge_view_get(view, i, &s) || !is_of_gateway(&s, gateway))
 			continue;
 		if (body_add(body, &s) < 0)
-			return;
+			return (uint32_t)i;
 		message = body_message(body);
 		bytes += tidegate__bus_series__get_packed_size(
 				 message->series[message->n_series - 1]) +
 			 8;
 		if (bytes > SNAPSHOT_SERIES_BYTES) {
 			message->n_series--;
-			return;
+			return (uint32_t)i;
 		}
 	}
+	return 0;
 }
 
 struct topic_list {
 	Tidegate__BusTopic items[SNAPSHOT_TOPICS], *pointers[SNAPSHOT_TOPICS];
-	char names[SNAPSHOT_TOPICS][PUBLISHER_TOPIC_MAX + 1];
 	size_t count;
 };
 
-static void topic_add(struct core *c, struct topic_list *list, const char *agent)
+static void topic_add(struct topic_list *list, const char *name, uint64_t sequence)
 {
 	Tidegate__BusTopic *t = &list->items[list->count];
-	char *name = list->names[list->count];
-	uint64_t sequence;
 
-	snprintf(name, PUBLISHER_TOPIC_MAX + 1, "series/%s", agent);
-	sequence = publisher_sequence(c->publisher, name);
-	if (!sequence)
-		return;
 	tidegate__bus_topic__init(t);
-	t->topic = name;
+	t->topic = (char *)(uintptr_t)name; /* packing only reads it */
 	t->sequence = sequence;
 	list->pointers[list->count++] = t;
 }
 
-static int snapshot_build(struct core *c, const char *topic, struct reply *ret)
+/* All of metrics/, or the one that was asked for, which may have had no message yet. */
+static void topics_add_all(struct core *c, const char *topic, struct topic_list *list)
+{
+	const char *name;
+	uint64_t sequence;
+
+	list->count = 0;
+	if (*topic) {
+		topic_add(list, topic, publisher_sequence(c->publisher, topic));
+		return;
+	}
+	for (size_t i = 0; (name = publisher_topic(c->publisher, i, &sequence)); i++)
+		if (list->count < SNAPSHOT_TOPICS && str_starts(name, "metrics/"))
+			topic_add(list, name, sequence);
+}
+
+static int snapshot_build(struct core *c, const char *topic, uint32_t from, struct reply *ret)
 {
 	_cleanup_(body_free_p) struct body *body = NULL;
 	_cleanup_(merge_view_free_p) struct merge_view *view = NULL;
 	_cleanup_free_ struct topic_list *list = malloc(sizeof(*list));
 	uint64_t now_ms = clock_real_ns() / NS_PER_MS;
-	const char *agent = str_starts(topic, "series/") ? topic + strlen("series/") : NULL;
+	char gateway[SUBJECT_MAX + 1], agent[SUBJECT_MAX + 1];
 	struct merge_options options = {
-		.by = agent ? MERGE_BY_INSTANCE : MERGE_BY_FLEET,
-		.agent = agent,
+		.by = *topic ? MERGE_BY_INSTANCE : MERGE_BY_FLEET,
+		.agent = *topic ? agent : NULL,
 		.now_ms = now_ms,
 		.stale_ms = c->config->fleet_stale / NS_PER_MS,
 	};
 	Tidegate__BusBody *message;
+	uint32_t next;
 	int r;
 
+	if (*topic && !subject_read_metrics(topic, gateway, agent))
+		return -EINVAL;
 	if (!list)
 		return -ENOMEM;
 	r = body_new(&body);
@@ -136,37 +165,32 @@ static int snapshot_build(struct core *c, const char *topic, struct reply *ret)
 	if (r < 0)
 		return r;
 	body_reset(body, now_ms);
-	series_add(view, body);
-	list->count = 0;
-	for (size_t i = 0; i < merge_agent_count(c->fleet) && list->count < SNAPSHOT_TOPICS; i++) {
-		struct merge_agent a;
-
-		if (merge_agent_get(c->fleet, i, &a) && (!agent || str_equal(a.id, agent)))
-			topic_add(c, list, a.id);
-	}
+	next = series_add(view, *topic ? gateway : NULL, from, body);
+	topics_add_all(c, topic, list);
 	message = body_message(body);
 	message->n_topics = list->count;
 	message->topics = list->pointers;
-	r = reply_pack(c, message, ret);
-	if (r == -EMSGSIZE) {
-		message->n_series = 0;
-		r = reply_pack(c, message, ret);
-	}
-	return r;
+	message->next = next;
+	return reply_pack(c, message, ret);
 }
 
 void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 			 const uint8_t *payload, size_t size)
 {
-	char topic[PUBLISHER_TOPIC_MAX + 1];
+	char request[SUBJECT_MAX + 16];
 	struct reply reply = {0};
+	uint64_t from = 0;
+	size_t at;
 
 	/* The series must be those of the sequences: nothing may wait to be published. */
-	if (size > PUBLISHER_TOPIC_MAX || core_commit(c) < 0)
+	if (size >= sizeof(request) || core_commit(c) < 0)
 		return;
-	memcpy(topic, payload, size);
-	topic[size] = '\0';
-	if (snapshot_build(c, topic, &reply) >= 0)
+	memcpy(request, payload, size);
+	request[size] = '\0';
+	at = strlen(request) + 1;
+	if (at < size && (str_to_u64(request + at, &from) < 0 || from > UINT32_MAX))
+		return;
+	if (snapshot_build(c, request, (uint32_t)from, &reply) >= 0)
 		gatelink_reply(c->gate, handle, reply.data, reply.size);
 	free(reply.data);
 }

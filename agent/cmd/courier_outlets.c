@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "bus/subject.h"
 #include "cmd/courier_state.h"
 #include "outlet/prometheus.h"
 
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUS_SERIES_MAX     256 /* in one message: far below its size limit */
 #define BEACON_INTERVAL_NS NS_PER_S
 #define SCRAPE_LINES       2000 /* about 1 ms */
 #define SCRAPE_STEPS       5    /* group, order, print, end: all there is of 2,000 lines */
@@ -147,42 +147,11 @@ static void http_open(struct courier *c)
 
 /* -------- the agent's own bus -------- */
 
-static void bus_open(struct courier *c)
-{
-	const char *address = c->ctx->config->bus_address;
-	struct err e = {0};
-
-	if (!*address || publisher_new(publisher_epoch(), &c->publisher) < 0) {
-		c->publisher = NULL;
-		return;
-	}
-	if (fanout_open(c->loop, address, NULL, &c->fanout, &e) < 0) {
-		log_error("courier", "no bus", "address=%s error=\"%s\"", address, e.text);
-		c->fanout = NULL;
-		c->publisher = publisher_free(c->publisher);
-	}
-}
-
 /* protobuf-c's structs are not const-correct; packing does not write. */
 static char *unconst(const char *s)
 {
 	return (char *)(uintptr_t)s;
 }
-
-struct bus_slot {
-	Tidegate__BusSeries message;
-	char *labels[2 * SEGMENT_LABELS_MAX];
-	uint32_t cells[HIST_CELLS];
-	uint64_t counts[HIST_CELLS];
-};
-
-struct bus_batch {
-	struct courier *c;
-	Tidegate__BusBody body;
-	Tidegate__BusSeries *series[BUS_SERIES_MAX];
-	struct bus_slot slots[BUS_SERIES_MAX];
-	char topic[PUBLISHER_TOPIC_MAX + 1];
-};
 
 static void send_body(struct courier *c, const char *topic, const Tidegate__BusBody *body)
 {
@@ -193,51 +162,36 @@ static void send_body(struct courier *c, const char *topic, const Tidegate__BusB
 		fanout_publish(c->fanout, message, size); /* its drops are counted there */
 }
 
-static void batch_send(struct bus_batch *b)
+/* The series of one gateway: a message of its topic. */
+static void on_shelf(void *data, const char *gateway, Tidegate__BusBody *body)
 {
-	if (b->body.n_series)
-		send_body(b->c, b->topic, &b->body);
-	b->body.n_series = 0;
+	struct courier *c = data;
+	char topic[SUBJECT_MAX + 1];
+
+	if (subject_metrics(gateway, c->ctx->config->agent_id, topic) >= 0)
+		send_body(c, topic, body);
 }
 
-static void batch_add(struct bus_batch *b, const struct segment_series *s)
-{
-	struct bus_slot *slot = &b->slots[b->body.n_series];
-	Tidegate__BusSeries *m = &slot->message;
-	unsigned int next = 0;
-
-	tidegate__bus_series__init(m);
-	m->metric = unconst(s->name);
-	for (unsigned int i = 0; i < s->label_count; i++) {
-		slot->labels[2 * i] = unconst(s->labels[i].key);
-		slot->labels[2 * i + 1] = unconst(s->labels[i].value);
-	}
-	m->labels = slot->labels;
-	m->n_labels = 2 * s->label_count;
-	m->kind = s->kind;
-	m->counter = s->kind == METRIC_COUNTER ? s->counter : 0;
-	m->gauge = s->kind == METRIC_GAUGE ? s->gauge : 0;
-	m->cells = slot->cells;
-	m->counts = slot->counts;
-	for (unsigned int i = 0; s->kind == METRIC_HISTOGRAM && i < HIST_CELLS; i++) {
-		if (!s->cells[i])
-			continue;
-		slot->cells[m->n_cells++] = i - next; /* difference to the one before */
-		slot->counts[m->n_counts++] = s->cells[i];
-		next = i;
-	}
-	b->series[b->body.n_series++] = m;
-	if (b->body.n_series == BUS_SERIES_MAX)
-		batch_send(b);
-}
-
-static void batch_add_all(struct bus_batch *b, const struct segment_reader *r)
+static void shelf_add_all(struct shelf *shelf, const struct segment_reader *r)
 {
 	struct segment_series s;
 
-	for (unsigned int i = 0; i < segment_reader_series_count(r); i++)
-		if (segment_reader_series(r, i, &s) && s.is_present)
-			batch_add(b, &s);
+	for (unsigned int i = 0; i < segment_reader_series_count(r); i++) {
+		struct merge_series m;
+
+		if (!segment_reader_series(r, i, &s) || !s.is_present)
+			continue;
+		m = (struct merge_series){
+			.name = s.name,
+			.kind = s.kind,
+			.label_count = s.label_count,
+			.counter = s.counter,
+			.gauge = s.gauge,
+			.cells = s.cells,
+		};
+		memcpy(m.labels, s.labels, s.label_count * sizeof(s.labels[0]));
+		shelf_add(shelf, &m);
+	}
 }
 
 static void publish_events(struct courier *c, uint64_t time_ms, uint64_t first_id)
@@ -245,7 +199,7 @@ static void publish_events(struct courier *c, uint64_t time_ms, uint64_t first_i
 	for (unsigned int i = 0; i < c->event_count; i++) {
 		Tidegate__BusBody body;
 		Tidegate__Event event, *events[] = {&event};
-		char topic[PUBLISHER_TOPIC_MAX + 1];
+		char topic[SUBJECT_MAX + 1];
 
 		tidegate__bus_body__init(&body);
 		tidegate__event__init(&event);
@@ -257,14 +211,14 @@ static void publish_events(struct courier *c, uint64_t time_ms, uint64_t first_i
 		body.time_ms = time_ms;
 		body.events = events;
 		body.n_events = 1;
-		snprintf(topic, sizeof(topic), "event/%s", c->events[i].kind);
-		send_body(c, topic, &body);
+		event.agent = unconst(c->ctx->config->agent_id);
+		if (subject_events(c->events[i].kind, topic) >= 0)
+			send_body(c, topic, &body);
 	}
 }
 
 void courier_publish(struct courier *c, uint64_t time_ms, uint64_t first_event_id)
 {
-	static struct bus_batch batch; /* one loop, one thread; too large for a stack */
 	struct fanout_stats stats;
 	const uint8_t *beacon;
 	uint64_t now = clock_mono_ns();
@@ -274,16 +228,12 @@ void courier_publish(struct courier *c, uint64_t time_ms, uint64_t first_event_i
 		return;
 	fanout_stats(c->fanout, &stats);
 	if (stats.subscribers) { /* nobody listens: nothing to encode, nothing missed */
-		batch.c = c;
-		tidegate__bus_body__init(&batch.body);
-		batch.body.time_ms = time_ms;
-		batch.body.series = batch.series;
-		snprintf(batch.topic, sizeof(batch.topic), "series/%s", c->ctx->config->agent_id);
+		shelf_begin(c->shelf, time_ms);
 		if (c->host && courier_host_is_fresh(c, now))
-			batch_add_all(&batch, c->host);
+			shelf_add_all(c->shelf, c->host);
 		if (c->app)
-			batch_add_all(&batch, c->app);
-		batch_send(&batch);
+			shelf_add_all(c->shelf, c->app);
+		shelf_end(c->shelf);
 		publish_events(c, time_ms, first_event_id);
 	}
 	if (now - c->beacon_ns < BEACON_INTERVAL_NS)
@@ -291,6 +241,27 @@ void courier_publish(struct courier *c, uint64_t time_ms, uint64_t first_event_i
 	c->beacon_ns = now;
 	if (publisher_beacon(c->publisher, time_ms, &beacon, &size) == 0)
 		fanout_publish(c->fanout, beacon, size);
+}
+
+static void bus_open(struct courier *c)
+{
+	const char *address = c->ctx->config->bus_address;
+	struct err e = {0};
+
+	if (!*address || publisher_new(publisher_epoch(), &c->publisher) < 0) {
+		c->publisher = NULL;
+		return;
+	}
+	if (shelf_new(on_shelf, c, &c->shelf) < 0) {
+		log_error("courier", "no bus", "address=%s error=\"no memory\"", address);
+		c->publisher = publisher_free(c->publisher);
+		return;
+	}
+	if (fanout_open(c->loop, address, NULL, &c->fanout, &e) < 0) {
+		log_error("courier", "no bus", "address=%s error=\"%s\"", address, e.text);
+		c->fanout = NULL;
+		c->publisher = publisher_free(c->publisher);
+	}
 }
 
 void courier_outlets_open(struct courier *c)
@@ -304,4 +275,5 @@ void courier_outlets_close(struct courier *c)
 	c->http = http_server_close(c->http);
 	c->fanout = fanout_close(c->fanout);
 	c->publisher = publisher_free(c->publisher);
+	c->shelf = shelf_free(c->shelf);
 }

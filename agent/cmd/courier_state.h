@@ -7,6 +7,7 @@
 #include "bus/publisher.h"
 #include "cmd/daemon.h"
 #include "cmd/dispatch.h"
+#include "fleet/shelf.h"
 #include "outlet/http.h"
 #include "segment/gather.h"
 #include "segment/reader.h"
@@ -51,6 +52,7 @@ struct courier {
 	struct frame_encoder *encoder;
 	struct http_server *http;
 	struct publisher *publisher;
+	struct shelf *shelf;
 	struct fanout *fanout;
 	struct loop_watch *tick_timer, *supervisor_watch, *link_watches[2];
 	struct courier_event events[FRAME_EVENTS_MAX];

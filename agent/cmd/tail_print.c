@@ -149,6 +149,8 @@ static json_t *event_json(const Tidegate__Event *e)
 	json_object_set_new(o, "time", json_real((double)e->time_ms / 1e3));
 	json_object_set_new(o, "kind", json_string(clean(e->kind)));
 	json_object_set_new(o, "gateway", json_string(clean(e->gateway)));
+	if (e->agent[0])
+		json_object_set_new(o, "agent", json_string(clean(e->agent)));
 	if (size && size <= EVENT_JSON_MAX)
 		data = json_loadb(e->json, size, JSON_REJECT_DUPLICATES, NULL);
 	if (!data && size)
@@ -242,6 +244,8 @@ static void bulletin_lines(FILE *out, const struct bulletin *b)
 		fprintf(out, "  event %s", clean(e->kind));
 		if (e->gateway[0])
 			fprintf(out, " gateway=%s", clean(e->gateway));
+		if (e->agent[0])
+			fprintf(out, " agent=%s", clean(e->agent));
 		fprintf(out, " %s\n", clean(e->json));
 	}
 	for (size_t i = 0; i < b->body->n_topics; i++)

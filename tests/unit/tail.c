@@ -160,14 +160,14 @@ static void on_publish(void *data)
 		return;
 	ticks++;
 	if (mode == 'h') {
-		static const uint8_t bad[] = "series/a\0\xff\xff\xff\xff";
+		static const uint8_t bad[] = "metrics/nginx/a\0\xff\xff\xff\xff";
 
 		fanout_publish(fanout, "", 0);
 		fanout_publish(fanout, "no end of topic", 15);
 		fanout_publish(fanout, bad, sizeof(bad) - 1);
 	}
-	publish("series/a", mode != 'g' || ticks % 3);
-	publish("event/x", true);
+	publish("metrics/nginx/a", mode != 'g' || ticks % 3);
+	publish("events/x", true);
 	if (publisher_beacon(publisher, 1700000000500, &m, &size) == 0)
 		fanout_publish(fanout, m, size);
 }
@@ -204,7 +204,7 @@ static void stop_publisher(void)
 
 static void prints_json(void **state)
 {
-	static const char *const args[] = {"--json", "--topic", "series/", "--count", "3", NULL};
+	static const char *const args[] = {"--json", "--topic", "metrics/", "--count", "3", NULL};
 	json_t *o, *s;
 
 	(void)state;
@@ -212,7 +212,8 @@ static void prints_json(void **state)
 	run_tail(args);
 	for (unsigned int i = 0; i < 3; i++) {
 		o = json_of(out);
-		assert_string_equal(json_string_value(json_object_get(o, "topic")), "series/a");
+		assert_string_equal(json_string_value(json_object_get(o, "topic")),
+				    "metrics/nginx/a");
 		assert_int_equal(strlen(json_string_value(json_object_get(o, "epoch"))), 16);
 		assert_true(json_is_integer(json_object_get(o, "sequence")));
 		assert_true(json_real_value(json_object_get(o, "time")) == 1700000000.5);
@@ -237,7 +238,7 @@ static void prints_json(void **state)
 
 static void reports_gaps(void **state)
 {
-	static const char *const args[] = {"--json", "--topic", "series/", "--count", "10", NULL};
+	static const char *const args[] = {"--json", "--topic", "metrics/", "--count", "10", NULL};
 	json_t *o, *gap;
 	json_int_t last = 0, missed = 0;
 	unsigned int messages = 0;
@@ -250,7 +251,7 @@ static void reports_gaps(void **state)
 		gap = json_object_get(o, "gap");
 		if (gap) {
 			assert_string_equal(json_string_value(json_object_get(gap, "topic")),
-					    "series/a");
+					    "metrics/nginx/a");
 			missed += json_integer_value(json_object_get(gap, "missed"));
 		} else {
 			json_int_t sequence = json_integer_value(json_object_get(o, "sequence"));
@@ -269,12 +270,12 @@ static void reports_gaps(void **state)
 
 static void lines_for_people(void **state)
 {
-	static const char *const args[] = {"--count", "1", "--topic", "series", NULL};
+	static const char *const args[] = {"--count", "1", "--topic", "metrics", NULL};
 
 	(void)state;
 	start_publisher('n');
 	run_tail(args);
-	assert_non_null(strstr(line_of(out), "2023-11-14T22:13:20.500Z series/a #"));
+	assert_non_null(strstr(line_of(out), "2023-11-14T22:13:20.500Z metrics/nginx/a #"));
 	assert_string_equal(line_of(out), "  tidegate_requests_total{gateway=\"nginx?[31m\"} 42\n");
 	assert_non_null(strstr(line_of(out), "count=4 p50="));
 	assert_string_equal(line_of(out), "  event drain.end {\"lost\":0}\n");
@@ -284,7 +285,7 @@ static void lines_for_people(void **state)
 
 static void survives_rubbish(void **state)
 {
-	static const char *const args[] = {"--json", "--topic", "series/", "--count", "5", NULL};
+	static const char *const args[] = {"--json", "--topic", "metrics/", "--count", "5", NULL};
 
 	(void)state;
 	start_publisher('h');
@@ -298,7 +299,7 @@ static void survives_rubbish(void **state)
 
 static void connects_again(void **state)
 {
-	static const char *const args[] = {"--json", "--topic", "event/", NULL};
+	static const char *const args[] = {"--json", "--topic", "events/", NULL};
 	json_t *o;
 
 	(void)state;
@@ -419,6 +420,31 @@ static void hostile_servers(void **state)
 	}
 }
 
+/* One metric of two, and no event. */
+static void shows_what_is_wanted(void **state)
+{
+	static const char *const args[] = {"--json",  "--metric", "tidegate_requests_*",
+					   "--count", "2",        NULL};
+
+	(void)state;
+	start_publisher('n');
+	run_tail(args);
+	for (unsigned int i = 0; i < 2; i++) {
+		json_t *o = json_of(out), *series = json_object_get(o, "series");
+
+		assert_string_equal(json_string_value(json_object_get(o, "topic")),
+				    "metrics/nginx/a");
+		assert_int_equal(json_array_size(series), 1);
+		assert_string_equal(
+			json_string_value(json_object_get(json_array_get(series, 0), "metric")),
+			"tidegate_requests_total");
+		assert_int_equal(json_array_size(json_object_get(o, "events")), 0);
+		json_decref(o);
+	}
+	assert_int_equal(end_tail(), 0);
+	stop_publisher();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -426,7 +452,7 @@ int main(void)
 		cmocka_unit_test(lines_for_people), cmocka_unit_test(survives_rubbish),
 		cmocka_unit_test(connects_again),   cmocka_unit_test(closed_pipe_is_an_end),
 		cmocka_unit_test(unreachable),      cmocka_unit_test(bad_usage),
-		cmocka_unit_test(hostile_servers),
+		cmocka_unit_test(hostile_servers),  cmocka_unit_test(shows_what_is_wanted),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
