@@ -354,6 +354,11 @@ bool peer_is_ready(const struct peer *p)
 	return p->parser.is_ready;
 }
 
+bool peer_is_resumed(const struct peer *p)
+{
+	return p->tls && p->is_secure && tls_is_resumed(p->tls);
+}
+
 const char *peer_why(const struct peer *p)
 {
 	return p->tls ? tls_why(p->tls) : "";

@@ -48,6 +48,8 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 struct peer *peer_close(struct peer *p);
 
 bool peer_is_ready(const struct peer *p);
+/* Its TLS session went on with a ticket. */
+bool peer_is_resumed(const struct peer *p);
 /* What TLS says in words about its end, else ""; and who it was, "" over ipc. In on_closed. */
 const char *peer_why(const struct peer *p);
 const char *peer_address(struct peer *p);
