@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Uplink: sessions, window, retries over a raw nanomsg REQ socket. Courier, loop thread. */
+/* Uplink: sessions, window, retries; speaks SP as a raw REQ socket does. Loop thread. */
 #include "bus/uplink.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "bus/dialer.h"
 #include "bus/frame_budget.h"
 #include "bus/uplink_request.h"
-#include "bus/uplink_socket.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
@@ -21,6 +21,7 @@
 #define UPLINK_REPLY_BUDGET     (1u << 20)
 #define UPLINK_BACKOFF_LEAST_NS (100 * NS_PER_MS)
 #define UPLINK_UNKNOWN_ROUNDS   3u
+#define UPLINK_QUEUE_BYTES      (2u << 20)  /* one message beyond half of it still fits */
 #define REQUEST_ID_FLAG         0x80000000u /* marks the end of an SP backtrace */
 
 struct session {
@@ -40,7 +41,7 @@ struct uplink {
 	size_t label_strings;
 	uint64_t backoff_ns, backoff_now_ns, timeout_ns;
 	unsigned int window;
-	struct uplink_socket socket;
+	struct dialer *dialer;
 	struct loop_watch *timer;
 	struct uplink_request requests[UPLINK_WINDOW_MAX];
 	struct session sessions[UPLINK_SESSIONS];
@@ -49,7 +50,6 @@ struct uplink {
 	uint64_t random;
 	bool is_waiting;   /* for the end of a backoff */
 	bool is_proven;    /* a reply came since the last trouble: the whole window may be used */
-	bool wants_reopen; /* the connection may be half open */
 	bool is_live_next; /* whose turn it is */
 	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
 	uint64_t key_sequence;
@@ -120,22 +120,6 @@ static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t
 	return (int)tidegate__hello__pack(&hello, buf);
 }
 
-/* -------- socket -------- */
-
-static void on_readable(void *data, int fd, unsigned int events);
-static void on_writable(void *data, int fd, unsigned int events);
-
-static int socket_open(struct uplink *u, struct err *e)
-{
-	/* nanomsg has no jitter of its own: each agent begins with another interval. */
-	int least_ms = 100 + (int)(random_next(u) % 400);
-	int most_ms = (int)(u->backoff_ns / NS_PER_MS);
-
-	return uplink_socket_open(&u->socket, u->loop, u->address,
-				  most_ms < least_ms ? most_ms : least_ms, most_ms, on_readable,
-				  on_writable, u, e);
-}
-
 /* -------- requests -------- */
 
 static unsigned int in_flight(const struct uplink *u)
@@ -167,11 +151,9 @@ static void timer_set(struct uplink *u, uint64_t ns)
 	loop_set_timer(u->timer, ns / NS_PER_MS + 1, 0);
 }
 
-/* Something went wrong: forget what is in flight, wait, and send it again. */
-static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
+/* Something went wrong: forget what is in flight, it is sent again. */
+static void lost(struct uplink *u, const char *why)
 {
-	uint64_t wait;
-
 	if (!u->stats.is_lost) {
 		u->stats.is_lost = true;
 		if (u->events.on_lost)
@@ -179,6 +161,14 @@ static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
 	}
 	begin_anew(u);
 	u->is_proven = false;
+}
+
+/* The same, but the connection is good: wait before it is sent again. */
+static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
+{
+	uint64_t wait;
+
+	lost(u, why);
 	u->backoff_now_ns =
 		u->backoff_now_ns * 2 > u->backoff_ns ? u->backoff_ns : u->backoff_now_ns * 2;
 	if (u->backoff_now_ns < least_ns)
@@ -188,15 +178,19 @@ static void trouble(struct uplink *u, const char *why, uint64_t least_ns)
 	timer_set(u, wait);
 }
 
-static void request_try_send(struct uplink *u, struct uplink_request *q)
+static int request_send(struct uplink *u, struct uplink_request *q)
 {
-	int r = uplink_socket_send(&u->socket, q->id, q->message, q->size);
+	uint8_t id[4];
+	int r;
 
-	if (r < 0) { /* also errors: the deadline finds them */
-		uplink_socket_want_write(&u->socket, true);
-		return;
-	}
-	q->is_sent = true;
+	u->next_id = (u->next_id + 1) | REQUEST_ID_FLAG;
+	sp_put32(id, u->next_id);
+	r = dialer_send(u->dialer, id, sizeof(id), q->message, q->size, &q->number);
+	if (r < 0)
+		return r;
+	q->id = u->next_id;
+	q->is_gone = dialer_sent(u->dialer) >= q->number;
+	q->progress = dialer_progress(u->dialer);
 	q->deadline_ns = clock_mono_ns() + u->timeout_ns;
 	u->stats.messages++;
 	u->stats.payload_bytes += q->size;
@@ -204,31 +198,47 @@ static void request_try_send(struct uplink *u, struct uplink_request *q)
 	free(q->message);
 	q->message = NULL;
 	q->cap = q->size = 0;
+	return 0;
 }
 
-static void request_begin(struct uplink *u, struct uplink_request *q)
+/* A line may be slow: who is still being sent has time for as long as bytes move. */
+static bool is_overdue(struct uplink *u, struct uplink_request *q, uint64_t now)
 {
-	u->next_id = (u->next_id + 1) | REQUEST_ID_FLAG;
-	q->id = u->next_id;
-	q->is_sent = false;
-	q->deadline_ns = clock_mono_ns() + u->timeout_ns;
-	request_try_send(u, q);
+	uint64_t progress = dialer_progress(u->dialer);
+
+	if (!q->id || q->deadline_ns > now)
+		return false;
+	if (q->is_gone || (q->progress == progress && dialer_sent(u->dialer) < q->number))
+		return true;
+	q->is_gone = dialer_sent(u->dialer) >= q->number;
+	q->progress = progress;
+	q->deadline_ns = now + u->timeout_ns;
+	return false;
 }
 
 /* A new session is asked for by one request alone, and after trouble one goes ahead. */
 static unsigned int window_now(const struct uplink *u)
 {
 	for (unsigned int i = 0; i < u->window; i++)
-		if (u->requests[i].id && (u->requests[i].has_hello || !u->requests[i].is_sent))
+		if (u->requests[i].id && u->requests[i].has_hello)
 			return 0;
 	return u->is_proven ? u->window : 1;
 }
 
+static void deadline_set(struct uplink *u)
+{
+	uint64_t next = UINT64_MAX, now = clock_mono_ns();
+
+	for (unsigned int i = 0; i < u->window; i++)
+		if (u->requests[i].id && u->requests[i].deadline_ns < next)
+			next = u->requests[i].deadline_ns;
+	if (next != UINT64_MAX)
+		timer_set(u, next > now ? next - now : 0);
+}
+
 static void pump(struct uplink *u)
 {
-	uint64_t next = UINT64_MAX, now;
-
-	while (!u->is_waiting && in_flight(u) < window_now(u)) {
+	while (!u->is_waiting && dialer_has_room(u->dialer) && in_flight(u) < window_now(u)) {
 		struct uplink_request *q = u->requests;
 		enum spool_end end = u->is_live_next ? SPOOL_LIVE : SPOOL_OLD;
 		int r;
@@ -241,26 +251,17 @@ static void pump(struct uplink *u)
 			r = uplink_request_fill(q, u->cursor,
 						end == SPOOL_OLD ? SPOOL_LIVE : SPOOL_OLD,
 						session_of, hello_of, u);
+		if (r == 0)
+			break;
+		if (r > 0)
+			r = request_send(u, q);
 		if (r < 0) {
 			trouble(u, err_text(r), UPLINK_BACKOFF_LEAST_NS);
 			return;
 		}
-		if (r == 0)
-			break;
-		request_begin(u, q);
 	}
-	if (u->is_waiting)
-		return;
-	for (unsigned int i = 0; i < u->window; i++) {
-		const struct uplink_request *q = &u->requests[i];
-
-		/* Once lost, an unsent request waits for the connection as long as it takes. */
-		if (q->id && (q->is_sent || !u->stats.is_lost) && q->deadline_ns < next)
-			next = q->deadline_ns;
-	}
-	now = clock_mono_ns();
-	if (next != UINT64_MAX)
-		timer_set(u, next > now ? next - now : 0);
+	if (!u->is_waiting)
+		deadline_set(u);
 }
 
 static void on_timer(void *data)
@@ -269,44 +270,16 @@ static void on_timer(void *data)
 	uint64_t now = clock_mono_ns();
 
 	CHECK(u->magic == UPLINK_MAGIC);
-	if (u->is_waiting) {
-		u->is_waiting = false;
-		if (u->wants_reopen) {
-			u->wants_reopen = false;
-			uplink_socket_close(&u->socket);
-			if (socket_open(u, NULL) < 0) {
-				u->wants_reopen = true;
-				trouble(u, "cannot open a socket", UPLINK_BACKOFF_LEAST_NS);
-				return;
-			}
-		}
-		pump(u);
-		return;
-	}
+	u->is_waiting = false;
 	for (unsigned int i = 0; i < u->window; i++) {
-		const struct uplink_request *q = &u->requests[i];
-
-		if (!q->id || (!q->is_sent && u->stats.is_lost) || q->deadline_ns > now)
+		if (!is_overdue(u, &u->requests[i], now))
 			continue;
+		/* It may be half open. */
 		u->stats.timeouts++;
-		u->wants_reopen |= q->is_sent;
-		trouble(u, q->is_sent ? "no reply in time" : "cannot connect",
-			UPLINK_BACKOFF_LEAST_NS);
+		lost(u, u->requests[i].is_gone ? "no reply in time" : "nothing can be sent");
+		dialer_again(u->dialer);
 		return;
 	}
-	pump(u);
-}
-
-static void on_writable(void *data, int fd, unsigned int events)
-{
-	struct uplink *u = data;
-
-	(void)fd;
-	(void)events;
-	uplink_socket_want_write(&u->socket, false);
-	for (unsigned int i = 0; i < u->window; i++)
-		if (u->requests[i].id && !u->requests[i].is_sent)
-			request_try_send(u, &u->requests[i]);
 	pump(u);
 }
 
@@ -400,6 +373,7 @@ static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__
 	settle(u, q, m->refused, m->n_refused, SPOOL_REFUSED);
 	take_missing(u, q, m->missing, m->n_missing);
 	u->is_proven = true;
+	dialer_prove(u->dialer);
 	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
 	if (u->stats.is_lost) {
 		uint64_t frames;
@@ -440,36 +414,51 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 	}
 }
 
-static void on_readable(void *data, int fd, unsigned int events)
+/* -------- connection -------- */
+
+static void on_ready(void *data)
 {
 	struct uplink *u = data;
 
 	CHECK(u->magic == UPLINK_MAGIC);
-	(void)fd;
-	(void)events;
-	for (unsigned int most = 64; most; most--) {
-		struct frame_budget budget;
-		Tidegate__UplinkReply *m;
-		struct uplink_request *q = NULL;
-		void *message;
-		uint32_t id = 0;
-		int n = uplink_socket_receive(&u->socket, &message, &id);
-
-		if (n < 0)
-			break;
-		for (unsigned int i = 0; i < u->window; i++)
-			if (id && u->requests[i].id == id && u->requests[i].is_sent)
-				q = &u->requests[i];
-		frame_budget_init(&budget, UPLINK_REPLY_BUDGET);
-		/* A late reply to a request that was given up, or none: ignored. */
-		m = q ? tidegate__uplink_reply__unpack(&budget.allocator, (size_t)n, message)
-		      : NULL;
-		if (m)
-			take_reply(u, q, m);
-		uplink_socket_free(message);
-		frame_budget_fini(&budget);
-	}
 	pump(u);
+}
+
+static void on_gone(void *data, const char *why)
+{
+	struct uplink *u = data;
+
+	CHECK(u->magic == UPLINK_MAGIC);
+	lost(u, why);
+}
+
+static int on_message(void *data, const uint8_t *message, size_t size)
+{
+	struct uplink *u = data;
+	struct uplink_request *q = NULL;
+	struct frame_budget budget;
+	Tidegate__UplinkReply *m;
+	uint32_t id;
+
+	CHECK(u->magic == UPLINK_MAGIC);
+	if (size < sizeof(id))
+		return -EPROTO;
+	id = sp_get32(message);
+	for (unsigned int i = 0; i < u->window; i++)
+		if (id && u->requests[i].id == id)
+			q = &u->requests[i];
+	if (!q)
+		return 0; /* a late reply to a request that was given up */
+	frame_budget_init(&budget, UPLINK_REPLY_BUDGET);
+	m = tidegate__uplink_reply__unpack(&budget.allocator, size - sizeof(id),
+					   message + sizeof(id));
+	if (m)
+		take_reply(u, q, m);
+	frame_budget_fini(&budget);
+	if (!m)
+		return -EPROTO;
+	pump(u);
+	return 0;
 }
 
 /* -------- life -------- */
@@ -503,7 +492,7 @@ struct uplink *uplink_close(struct uplink *u)
 		return NULL;
 	CHECK(u->magic == UPLINK_MAGIC);
 	u->timer = loop_remove(u->timer);
-	uplink_socket_close(&u->socket);
+	dialer_close(u->dialer);
 	spool_cursor_close(u->cursor);
 	for (unsigned int i = 0; i < UPLINK_WINDOW_MAX; i++)
 		uplink_request_free(&u->requests[i]);
@@ -518,6 +507,25 @@ struct uplink *uplink_close(struct uplink *u)
 
 DEFINE_CLEANUP(struct uplink *, uplink_close)
 
+static int dial(struct uplink *u, const struct uplink_options *o, struct err *e)
+{
+	const struct dialer_spec spec = {
+		.address = o->address,
+		.self = SP_REQ,
+		.expect = SP_REP,
+		.message_max = SP_MESSAGE_MAX,
+		.queue_bytes = UPLINK_QUEUE_BYTES,
+		.backoff_ns = u->backoff_ns,
+		.tls = o->tls,
+		.on_ready = on_ready,
+		.on_message = on_message,
+		.on_room = on_ready,
+		.on_lost = on_gone,
+	};
+
+	return dialer_open(u->loop, &spec, u, &u->dialer, e);
+}
+
 int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_options *options,
 		struct uplink **ret, struct err *e)
 {
@@ -529,7 +537,6 @@ int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_opti
 	u->magic = UPLINK_MAGIC;
 	u->loop = loop;
 	u->spool = spool;
-	u->socket.socket = -1;
 	if (getrandom(&u->random, sizeof(u->random), 0) != sizeof(u->random) || !u->random)
 		u->random = clock_mono_ns() | 1;
 	u->next_id = (uint32_t)random_next(u);
@@ -542,11 +549,10 @@ int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_opti
 	r = loop_add_timer(loop, UINT32_MAX, 0, on_timer, u, &u->timer);
 	if (r < 0)
 		return err_set(e, r, "uplink: no timer: %s", err_text(r));
-	r = socket_open(u, e);
+	r = dial(u, options, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(u);
-	pump(*ret);
 	return 0;
 }
 
@@ -556,6 +562,15 @@ void uplink_kick(struct uplink *u)
 	pump(u);
 }
 
+void uplink_renew(struct uplink *u)
+{
+	CHECK(u->magic == UPLINK_MAGIC);
+	if (!dialer_is_ready(u->dialer))
+		return;
+	begin_anew(u);
+	dialer_again(u->dialer);
+}
+
 uint64_t uplink_pending(const struct uplink *u, uint64_t *ret_frames)
 {
 	return spool_cursor_pending(u->cursor, ret_frames);
@@ -563,5 +578,11 @@ uint64_t uplink_pending(const struct uplink *u, uint64_t *ret_frames)
 
 void uplink_stats(const struct uplink *u, struct uplink_stats *ret)
 {
+	struct dialer_stats dialer;
+
 	*ret = u->stats;
+	dialer_stats(u->dialer, &dialer);
+	ret->connects = dialer.connects;
+	ret->failures = dialer.failures;
+	ret->resumed = dialer.resumed;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The courier's line to one aggregator: takes frames from the spool, sends them over nanomsg, and
- * settles what is acknowledged. Several requests are in flight at once; while a backlog drains,
+ * A sender's line to one aggregator: takes frames from the spool, sends them as SP requests (a REP
+ * socket of nanomsg or nng could answer them), and settles what is acknowledged. Several requests are in flight at once; while a backlog drains,
  * every other message carries what is new. Never blocks. On trouble everything unacknowledged is
  * simply sent again: the aggregator applies no frame twice.
  */
@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "bus/credentials.h"
 #include "bus/spool.h"
 
 #include <stdbool.h>
@@ -32,13 +33,15 @@ struct uplink_events {
 };
 
 struct uplink_options {
-	const char *address; /* tcp://… or ipc://… */
+	const char *address; /* tcp://…, ipc://… or tls+tcp://… */
 	const char *agent;
 	const char *const *labels; /* key, value, key, value … */
 	size_t label_count;        /* pairs, at most 8 */
 	uint64_t backoff_ns;       /* longest wait between two tries */
 	uint64_t timeout_ns;       /* of a reply; 0: UPLINK_TIMEOUT_NS */
 	unsigned int window;       /* 0: UPLINK_WINDOW; at most 16 */
+	/* Of tls+tcp://, see bus/dialer.h; may be NULL without. */
+	struct credentials *const *tls;
 	struct uplink_events events;
 };
 
@@ -46,17 +49,21 @@ struct uplink_stats {
 	uint64_t messages, frames_sent, frames_acknowledged;
 	uint64_t payload_bytes; /* of SP messages */
 	uint64_t timeouts;
+	uint64_t connects, failures, resumed; /* of connections, see bus/dialer.h */
 	bool is_lost;
 };
 
-/* Opens its own cursor of the spool, which must outlive it. -EINVAL for an address that is none
- * (e says why), -ENOSPC, -ENOMEM. That nobody is there is no error. */
+/* Opens its own cursor of the spool, which must outlive it. -EINVAL for an address that is none,
+ * -EPERM for one beyond this host without TLS (e says why), -ENOSPC, -ENOMEM. That nobody is there is no error. */
 int uplink_open(struct loop *loop, struct spool *spool, const struct uplink_options *options,
 		struct uplink **ret, struct err *e);
 struct uplink *uplink_close(struct uplink *u);
 
 /* There are new frames in the spool. */
 void uplink_kick(struct uplink *u);
+
+/* The credentials changed: the connection is made anew with them. */
+void uplink_renew(struct uplink *u);
 
 /* Frames and bytes that wait for this aggregator. */
 uint64_t uplink_pending(const struct uplink *u, uint64_t *ret_frames);

@@ -12,9 +12,11 @@ struct uplink_frame {
 };
 
 struct uplink_request {
-	uint32_t id; /* 0: free */
-	bool is_sent, has_hello;
-	uint64_t deadline_ns;
+	uint32_t id;  /* 0: free */
+	bool is_gone; /* wholly with the kernel: deadline_ns is that of the reply */
+	bool has_hello;
+	uint64_t number; /* of its message, on this connection */
+	uint64_t progress, deadline_ns;
 	uint8_t incarnation[FRAME_INCARNATION_BYTES];
 	struct uplink_frame *frames; /* UPLINK_MESSAGE_FRAMES */
 	unsigned int frame_count;
