@@ -215,6 +215,15 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) \
 		-lm
 
+# What benches run beside the aggregator and its peer: simulators of many agents.
+LOAD_BINS := $(B)/tests/bench/load/agents $(B)/tests/bench/load/remote
+LOAD_PARTS := $(filter-out $(LOAD_BINS:$(B)/%=%.c),$(wildcard tests/bench/load/*.c))
+$(LOAD_BINS): $(B)/tests/bench/load/%: tests/bench/load/%.c $(LOAD_PARTS) \
+		$(wildcard tests/bench/load/*.h) $(LIB)
+	$(call say,BENCH,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c,$^) $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lsnappy -lm
+
 # Processes that are killed at random: CHAOS_KILLS of them in make chaos, 100 in make check.
 CHAOS_KILLS ?= 1000
 CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,$(sort $(wildcard tests/chaos/*.c)))
@@ -251,7 +260,7 @@ demo: $(B)/.deps-demo
 	$(Q)packaging/examples/demo/demo
 bench: $(B)/.deps-bench
 	+$(Q)$(MAKE) --no-print-directory bench-all
-bench-all: all $(BENCH_BINS)
+bench-all: all $(BENCH_BINS) $(LOAD_BINS)
 	$(Q)tests/bench/run $(BENCH)
 
 # ---- lint: the fast part is in check; analyze is the slow one ---------------------------------

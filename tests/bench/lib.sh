@@ -27,3 +27,33 @@ pss_kb() {
 	for pid in "$@"; do awk '/^Pss:/{print $2}' "/proc/$pid/smaps_rollup"; done | awk '{s += $1} END {print s}'
 }
 children_of() { cat "/proc/$1/task/$1/children"; }
+
+# ---- an aggregator and simulated agents ----
+simulator=$BUILD/tests/bench/load/agents
+simulated=''
+# simulate [OPTIONS] AGENTS SECONDS, against the world's aggregator: sets $simulated (the last event),
+# and, of the time from the steady state on: $spent_ns (CPU of all aggregator processes), $took_ns,
+# and $memory_kb (PSS of all of them, at the end of it).
+simulate() {
+	local out=$world/simulated pids before began seconds=${*: -1} count=${*: -2:1}
+	pids="$aggregator_pid $(children_of "$aggregator_pid")"
+	"$simulator" "${@:1:$#-2}" "tcp://127.0.0.1:$door_port" "$count" "$seconds" >"$out" &
+	simulator_pid=$!
+	world_pids+=("$simulator_pid")
+	wait_for 120 grep -q '"steady"' "$out" || return 1
+	# shellcheck disable=SC2086
+	before=$(cpu_ns $pids) began=$(date +%s%N)
+	wait_for $((seconds + 30)) grep -q '"end"' "$out" || return 1
+	# shellcheck disable=SC2086
+	spent_ns=$(($(cpu_ns $pids) - before)) took_ns=$(($(date +%s%N) - began))
+	# shellcheck disable=SC2086
+	memory_kb=$(pss_kb $pids)
+	simulated=$(tail -1 "$out")
+}
+simulated() { jq -r ".$1" <<<"$simulated"; }
+# All that the fleet shows as counted by simulated agents: must equal $(simulated total).
+fleet_total() {
+	curl -s "http://127.0.0.1:$aggregator_port/metrics" |
+		awk '/^bench_[a-z_]*(_total|_count)[{ ]/ {s += $NF} END {printf "%.0f\n", s}'
+}
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {if (b > 0) printf "%.4g", a / b}'; }
