@@ -115,7 +115,7 @@ static void file_adopt(struct spool *s, uint64_t number)
 		else
 			f->bytes = bytes;
 	}
-	s->stats.dropped_damaged += damaged;
+	s->stats.damaged_places += damaged;
 	if (!f->last)
 		f->first = header.first_sequence;
 	s->stats.disk_bytes += f->bytes;
@@ -288,6 +288,13 @@ static void drop_record(void *data, const struct spool_file *f, const struct spo
 	drop->lost += waited;
 }
 
+/* What is given up and counted must not be counted again by the next process. */
+static void cursors_save(struct spool *s)
+{
+	for (unsigned int c = 0; c < s->cursor_count; c++)
+		spool_cursor_save(s->cursors[c]);
+}
+
 /* Gives the oldest file up; returns how many frames somebody still waited for. */
 static uint64_t file_drop(struct spool *s)
 {
@@ -295,6 +302,7 @@ static uint64_t file_drop(struct spool *s)
 	uint64_t damaged;
 
 	spool_file_walk(s, &s->files[0], drop_record, &drop, &damaged);
+	cursors_save(s);
 	if (s->file_count == 1)
 		s->has_current = false;
 	file_remove(s, 0);
@@ -367,6 +375,7 @@ static void memory_drop(struct spool *s, unsigned int n)
 						    s->memory[i].sequence, s->memory[i].size);
 		s->stats.dropped_memory += waited;
 	}
+	cursors_save(s);
 	memory_forget(s, n);
 }
 
@@ -454,8 +463,7 @@ void spool_flush(struct spool *s)
 {
 	unsigned int i = 0;
 
-	for (unsigned int c = 0; c < s->cursor_count; c++)
-		spool_cursor_save(s->cursors[c]);
+	cursors_save(s);
 	while (s->cursor_count && i + (s->has_current ? 1 : 0) < s->file_count) {
 		const struct spool_file *f = &s->files[i];
 		bool done = true;

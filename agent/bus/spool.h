@@ -44,10 +44,12 @@ struct spool_stats {
 	uint64_t dropped_bytes;   /* frames given up because the spool was full */
 	uint64_t dropped_age;     /* too old */
 	uint64_t dropped_memory;  /* disk full, memory too */
-	uint64_t dropped_damaged; /* stretches of a file that held no valid record */
+	uint64_t dropped_damaged; /* lost in the middle of a file */
+	uint64_t dropped_lost;    /* in the memory of a killed process, or from the end of a file */
 	uint64_t dropped_refused; /* the aggregator will never take them */
 	uint64_t dropped_unknown; /* nobody knows their series any more */
 	uint64_t bad_files;
+	uint64_t damaged_places; /* stretches of files that held no valid record, at open */
 	bool is_disk_failing;
 };
 

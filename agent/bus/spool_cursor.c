@@ -64,29 +64,68 @@ static bool state_is_valid(const struct spool_cursor_state *state, const char *a
 
 struct opening {
 	struct spool_cursor *c;
+	const struct spool_file *file;
 	uint8_t incarnation[FRAME_INCARNATION_BYTES];
-	uint64_t last; /* sequence seen in that incarnation */
+	uint64_t last;          /* sequence seen in that incarnation */
+	uint64_t damaged, lost; /* frames that nobody is known to have, and no file holds */
+	bool knows_current;     /* the cursor was written down in the current incarnation */
 };
 
-/* Counts what waits; sequences that are in no file will never come, so they are settled. */
+static bool is_current(const struct spool *s, const uint8_t *incarnation)
+{
+	return memcmp(s->identity.incarnation, incarnation, FRAME_INCARNATION_BYTES) == 0;
+}
+
+/* Sequences that are in no file will never come, so they are settled. Inside a file they were
+ * damaged; between files they died in the memory of a killed courier, or at the end of a file. */
+static void opening_gap(struct opening *o, uint64_t last, bool is_in_file)
+{
+	const struct spool *s = o->c->spool;
+	struct spool_set *set = spool_cursor_set(o->c, o->incarnation);
+	uint64_t n;
+
+	if (o->last >= last)
+		return;
+	n = spool_set_missing(set, o->last + 1, last);
+	spool_set_add(set, o->last + 1, last);
+	if (is_in_file)
+		o->damaged += n;
+	/* Without the twin sequences are skipped that were never given. */
+	else if (o->knows_current && s->has_twin && is_current(s, o->incarnation))
+		o->lost += n;
+}
+
+/* Counts what waits. */
 static void opening_record(void *data, const struct spool_file *f,
 			   const struct spool_record_header *h)
 {
 	struct opening *o = data;
-	struct spool_set *set = spool_cursor_set(o->c, f->incarnation);
 
 	if (memcmp(o->incarnation, f->incarnation, sizeof(o->incarnation)) != 0) {
 		memcpy(o->incarnation, f->incarnation, sizeof(o->incarnation));
 		o->last = 0;
 	}
 	if (h->sequence > o->last) {
-		if (h->sequence > o->last + 1)
-			spool_set_add(set, o->last + 1, h->sequence - 1);
+		opening_gap(o, h->sequence - 1, o->file == f);
 		o->last = h->sequence;
 	}
-	if (!spool_set_has(set, h->sequence)) {
+	o->file = f;
+	if (!spool_set_has(spool_cursor_set(o->c, f->incarnation), h->sequence)) {
 		o->c->pending_frames++;
 		o->c->pending_bytes += h->length;
+	}
+}
+
+/* Each frame once, however many cursors miss it. */
+static void opening_count(struct spool *s, const struct opening *o)
+{
+	if (o->damaged > s->opened_damaged) {
+		s->stats.dropped_damaged += o->damaged - s->opened_damaged;
+		s->opened_damaged = o->damaged;
+	}
+	if (o->lost > s->opened_lost) {
+		s->stats.dropped_lost += o->lost - s->opened_lost;
+		s->opened_lost = o->lost;
 	}
 }
 
@@ -118,12 +157,19 @@ static int cursor_load(struct spool_cursor *c, const char *address)
 		memset(c->state, 0, sizeof(*c->state));
 		str_copy(c->state->address, sizeof(c->state->address), address);
 	}
+	o.knows_current = set_find(c, s->identity.incarnation);
 	for (unsigned int i = 0; i < s->file_count; i++)
 		spool_file_walk(s, &s->files[i], opening_record, &o, &damaged);
-	if (o.last + 1 < s->next_sequence &&
-	    memcmp(o.incarnation, s->identity.incarnation, sizeof(o.incarnation)) == 0)
-		spool_set_add(spool_cursor_set(c, s->identity.incarnation), o.last + 1,
-			      s->next_sequence - 1 - s->memory_count);
+	if (!is_current(s, o.incarnation)) {
+		memcpy(o.incarnation, s->identity.incarnation, sizeof(o.incarnation));
+		o.last = 0;
+	}
+	opening_gap(&o, s->next_sequence - 1 - s->memory_count, false);
+	opening_count(s, &o);
+	/* Written at once: the next process must not count them again, and must know which it misses. */
+	spool_cursor_set(c, s->identity.incarnation);
+	c->is_dirty = true;
+	spool_cursor_save(c);
 	for (unsigned int i = 0; i < s->memory_count; i++) {
 		c->pending_frames++;
 		c->pending_bytes += s->memory[i].size;
@@ -197,11 +243,6 @@ void spool_cursor_rewind(struct spool_cursor *c)
 	live->last = s->next_sequence - 1;
 	live->until = UINT64_MAX;
 	old->has_record = live->has_record = false;
-}
-
-static bool is_current(const struct spool *s, const uint8_t *incarnation)
-{
-	return memcmp(s->identity.incarnation, incarnation, FRAME_INCARNATION_BYTES) == 0;
 }
 
 /* Is this a frame to hand out? */
@@ -350,6 +391,9 @@ void spool_cursor_settle(struct spool_cursor *c, const uint8_t incarnation[FRAME
 {
 	if (!spool_cursor_lost(c, incarnation, sequence, size))
 		return;
+	/* No file holds it: were we killed, the next process would take it for lost. */
+	if (c->spool->memory_count)
+		spool_cursor_save(c);
 	if (fate == SPOOL_REFUSED)
 		c->spool->stats.dropped_refused++;
 	else if (fate == SPOOL_UNKNOWN)

@@ -21,6 +21,26 @@ bool spool_set_has(const struct spool_set *s, uint64_t sequence)
 	return spool_set_covers(s, sequence, sequence);
 }
 
+uint64_t spool_set_missing(const struct spool_set *s, uint64_t first, uint64_t last)
+{
+	uint64_t n = 0;
+
+	if (first <= s->watermark)
+		first = s->watermark + 1;
+	for (unsigned int i = 0; i < s->count && first <= last; i++) {
+		const struct spool_range *range = &s->ranges[i];
+
+		if (range->last < first)
+			continue;
+		if (range->first > last)
+			break;
+		if (range->first > first)
+			n += range->first - first;
+		first = range->last + 1;
+	}
+	return first <= last ? n + (last - first + 1) : n;
+}
+
 static void range_remove(struct spool_set *s, unsigned int i)
 {
 	memmove(&s->ranges[i], &s->ranges[i + 1], (s->count - i - 1) * sizeof(s->ranges[0]));

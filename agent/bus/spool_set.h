@@ -17,6 +17,8 @@ struct spool_set {
 
 bool spool_set_has(const struct spool_set *s, uint64_t sequence);
 bool spool_set_covers(const struct spool_set *s, uint64_t first, uint64_t last);
+/* How many of first … last are not in it. */
+uint64_t spool_set_missing(const struct spool_set *s, uint64_t first, uint64_t last);
 /* When there are too many ranges the highest is forgotten: those frames are sent again, which
  * harms nobody. */
 void spool_set_add(struct spool_set *s, uint64_t first, uint64_t last);

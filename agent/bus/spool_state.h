@@ -50,7 +50,9 @@ struct spool {
 	size_t memory_bytes;
 	struct spool_cursor *cursors[SPOOL_CURSORS_MAX];
 	unsigned int cursor_count;
-	uint8_t *scratch; /* FRAME_SEALED_MAX */
+	uint64_t opened_damaged,
+		opened_lost; /* frames that some cursor missed when it was opened */
+	uint8_t *scratch;    /* FRAME_SEALED_MAX */
 	struct spool_stats stats;
 };
 

@@ -9,8 +9,8 @@
 #define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
 #define REFUSAL_INTERVAL_NS (60 * NS_PER_S)
 
-const char *const dispatch_drop_reasons[DISPATCH_DROPS] = {"bytes",   "age",     "memory",
-							   "damaged", "refused", "unknown"};
+const char *const dispatch_drop_reasons[DISPATCH_DROPS] = {"bytes", "age",     "memory", "damaged",
+							   "lost",  "refused", "unknown"};
 
 /* -------- what uplinks tell -------- */
 
@@ -80,10 +80,10 @@ int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
 			  "error=\"%s\"", e.text);
 	}
 	spool_stats(d->spool, &stats);
-	if (stats.bad_files || stats.dropped_damaged)
+	if (stats.bad_files || stats.damaged_places)
 		log_warning(d->process, "the spool was damaged",
 			    "bad_files=%" PRIu64 " damaged=%" PRIu64, stats.bad_files,
-			    stats.dropped_damaged);
+			    stats.damaged_places);
 	return 0;
 }
 
@@ -168,7 +168,7 @@ void dispatch_counts(const struct dispatch *d, struct dispatch_counts *ret)
 	spool_stats(d->spool, &st);
 	*ret = (struct dispatch_counts){
 		.drops = {st.dropped_bytes, st.dropped_age, st.dropped_memory, st.dropped_damaged,
-			  st.dropped_refused, st.dropped_unknown},
+			  st.dropped_lost, st.dropped_refused, st.dropped_unknown},
 	};
 	for (unsigned int i = 0; i < d->uplink_count; i++) {
 		uint64_t bytes = uplink_pending(d->uplinks[i], NULL);

@@ -12,7 +12,7 @@
 #include "config/config.h"
 
 #define DISPATCH_UPLINKS_MAX 8
-#define DISPATCH_DROPS       6
+#define DISPATCH_DROPS       7
 
 struct dispatch {
 	const char *process; /* the name that is logged */

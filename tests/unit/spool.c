@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -376,7 +377,7 @@ static void test_torn_tail(void **state)
 		s = open_spool(boot_one, 1 << 20);
 		spool_stats(s, &stats);
 		assert_int_equal(stats.bad_files, 0);
-		assert_int_equal(stats.dropped_damaged, 0);
+		assert_int_equal(stats.damaged_places, 0);
 		assert_int_equal(spool_next_sequence(s), whole + 1);
 		assert_int_equal(fstat(fd, &after), 0);
 		assert_int_equal(after.st_size, 64 + whole * 232);
@@ -405,9 +406,11 @@ static void test_every_flip_in_the_middle(void **state)
 		byte ^= 0x10;
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 		s = open_spool(boot_one, 1 << 20);
-		spool_stats(s, &stats);
-		assert_int_equal(stats.dropped_damaged, 1);
 		c = open_cursor(s);
+		spool_stats(s, &stats);
+		assert_int_equal(stats.damaged_places, 1);
+		/* A frame is given up once, whoever opens the file again. */
+		assert_int_equal(stats.dropped_damaged, at == 64 + 72);
 		assert_int_equal(take(c, SPOOL_OLD, NULL), 1);
 		assert_int_equal(take(c, SPOOL_OLD, NULL), 3);
 		assert_int_equal(take(c, SPOOL_OLD, NULL), 0);
@@ -533,6 +536,69 @@ static void test_disk_full(void **state)
 	assert_int_equal(take(c, SPOOL_LIVE, &r), next);
 	spool_cursor_close(c);
 	spool_close(s);
+}
+
+/* Killed while the disk is full: what was in memory alone is counted by the next process, once; what
+ * was acknowledged is not among it. */
+static void test_lost_memory_is_counted(void **state)
+{
+	char twin[] = "/tmp/spool-twin-XXXXXX";
+	const struct spool_options options = {
+		.dir = dir,
+		.bytes = 1 << 20,
+		.age_ns = 3600 * 1000000000ULL,
+		.boot_id = boot_one,
+		.twin_dir = mkdtemp(twin),
+	};
+	struct rlimit old, small;
+	struct spool_stats stats;
+	struct spool_cursor *c;
+	struct spool_record r;
+	struct spool *s;
+	uint8_t data[100];
+	int status;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_non_null(options.twin_dir);
+	fflush(NULL);
+	if (fork() == 0) {
+		spool_open(&options, &s, NULL);
+		c = open_cursor(s);
+		append(s, 2, 100);
+		getrlimit(RLIMIT_FSIZE, &small);
+		small.rlim_cur = 64 + 2 * 132 + 50;
+		spool_append(s, 3, memset(data, 3, 100), 100, NULL);
+		/* The files of identity and cursor have their blocks and are written in place. */
+		for (unsigned int i = 4; i <= 7; i++) {
+			spool_flush(s);
+			setrlimit(RLIMIT_FSIZE, &small);
+			if (spool_append(s, i, memset(data, (int)i, 100), 100, NULL) != 1)
+				_exit(1);
+			small.rlim_cur = small.rlim_max;
+			setrlimit(RLIMIT_FSIZE, &small);
+			small.rlim_cur = 64 + 3 * 132 + 50;
+		}
+		for (unsigned int i = 1; i <= 5; i++)
+			if (take(c, SPOOL_LIVE, &r) != i)
+				_exit(2);
+		settle(c, &r); /* 5, which no file holds */
+		kill(getpid(), SIGKILL);
+	}
+	wait(&status);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	for (unsigned int life = 0; life < 2; life++) {
+		assert_int_equal(spool_open(&options, &s, NULL), 0);
+		assert_int_equal(spool_next_sequence(s), 8);
+		c = open_cursor(s);
+		spool_stats(s, &stats);
+		assert_int_equal(stats.dropped_lost, life ? 0 : 3); /* 4, 6, 7 */
+		assert_int_equal(stats.dropped_damaged, 0);
+		spool_cursor_close(c);
+		spool_close(s);
+	}
+	assert_int_equal(nftw(twin, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void test_memory_is_bounded(void **state)
@@ -772,6 +838,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged_cursor_sends_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
 		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test_setup_teardown(test_lost_memory_is_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_restarts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wiped_directory_continues, setup_twin,
 						teardown_twin),
