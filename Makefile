@@ -224,22 +224,29 @@ $(LOAD_BINS): $(B)/tests/bench/load/%: tests/bench/load/%.c $(LOAD_PARTS) \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c,$^) $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lsnappy -lm
 
-# Processes that are killed at random: CHAOS_KILLS of them in make chaos, 100 in make check.
+# Processes that are killed at random: CHAOS_KILLS of them in make chaos, 100 in make check. Scripts
+# (tests/chaos/*.t) run in make chaos alone; tests/flow/chaos-of-the-bus.t is their short form.
 CHAOS_KILLS ?= 1000
-CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,$(sort $(wildcard tests/chaos/*.c)))
+CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,\
+	$(sort $(filter-out %/feed.c,$(wildcard tests/chaos/*.c))))
+CHAOS_SCRIPTS := $(sort $(wildcard tests/chaos/*.t))
+$(B)/tests/chaos/feed: tests/chaos/feed.c $(GATE)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Ilua/library -o $@ $< $(ALL_LDFLAGS) $(GATE) -Wl,-rpath,$(abspath $(B))
 $(B)/tests/chaos/%.t: tests/chaos/%.c $(LIB)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lm
 .PHONY: chaos
-chaos: all $(CHAOS_BINS)
-	$(Q)set -e; for t in $(CHAOS_BINS); do CHAOS_KILLS=$(CHAOS_KILLS) $$t; done
+chaos: all $(CHAOS_BINS) $(B)/tests/chaos/feed
+	$(Q)set -e; for t in $(CHAOS_BINS) $(CHAOS_SCRIPTS); do CHAOS_KILLS=$(CHAOS_KILLS) $$t; done
 
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
-check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(BPF_BINS) $(B)/tests/bpf/examine
+check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(B)/tests/chaos/feed $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)VM_SUITE=counts tests/run $(LINT_TESTS) $(UNIT_BINS) $(CHAOS_BINS) $(LUA_TESTS) $(BPF_TESTS) \
 		$(FLOW_TESTS) $(VM_TESTS)
 check-unit: $(UNIT_BINS)
@@ -248,7 +255,7 @@ check-lua: all
 	$(Q)tests/run $(LUA_TESTS)
 check-bpf: all $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)tests/run $(BPF_TESTS)
-check-flow: all
+check-flow: all $(B)/tests/chaos/feed
 	$(Q)tests/run $(FLOW_TESTS)
 check-vm: all $(BPF_BINS)
 	$(Q)TEST_TIMEOUT=1800 tests/run $(VM_TESTS)
@@ -378,7 +385,7 @@ help:
 #: make check           installs what is missing, builds, runs all tests and counts them
 #: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
 #: make bench           measures the budgets, writes build/bench.json
-#: make chaos           kills CHAOS_KILLS (1000) processes that share memory, and adds up
+#: make chaos           kills CHAOS_KILLS (1000) processes of the memory and of the bus, and adds up
 #: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
 #: make lint            all linters; make analyze: gcc -fanalyzer (slow)
 #: make format          clang-format on all C files
