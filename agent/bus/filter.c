@@ -84,6 +84,12 @@ bool filter_event(const struct filter *f, const Tidegate__Event *e)
 	return !f->metric_count && is_gateway(f, e->gateway);
 }
 
+/* A signal is about all gateways. */
+bool filter_signal(const struct filter *f, const Tidegate__BusSignal *s)
+{
+	return !f->gateway_count && is_metric(f, s->metric);
+}
+
 int filter_body(const struct filter *f, const Tidegate__BusBody *body, struct arena *arena,
 		Tidegate__BusBody *ret)
 {
@@ -91,15 +97,19 @@ int filter_body(const struct filter *f, const Tidegate__BusBody *body, struct ar
 
 	out.series = arena_alloc(arena, (body->n_series + 1) * sizeof(*out.series));
 	out.events = arena_alloc(arena, (body->n_events + 1) * sizeof(*out.events));
-	if (!out.series || !out.events)
+	out.signals = arena_alloc(arena, (body->n_signals + 1) * sizeof(*out.signals));
+	if (!out.series || !out.events || !out.signals)
 		return -ENOMEM;
-	out.n_series = out.n_events = 0;
+	out.n_series = out.n_events = out.n_signals = 0;
 	for (size_t i = 0; i < body->n_series; i++)
 		if (filter_series(f, body->series[i]))
 			out.series[out.n_series++] = body->series[i];
 	for (size_t i = 0; i < body->n_events; i++)
 		if (filter_event(f, body->events[i]))
 			out.events[out.n_events++] = body->events[i];
+	for (size_t i = 0; i < body->n_signals; i++)
+		if (filter_signal(f, body->signals[i]))
+			out.signals[out.n_signals++] = body->signals[i];
 	*ret = out;
 	return 0;
 }

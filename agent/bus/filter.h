@@ -28,6 +28,7 @@ bool filter_topic(const struct filter *f, const char *topic);
 
 bool filter_series(const struct filter *f, const Tidegate__BusSeries *s);
 bool filter_event(const struct filter *f, const Tidegate__Event *e);
+bool filter_signal(const struct filter *f, const Tidegate__BusSignal *s);
 
 /* A copy of the body that holds what is wanted; lists come from the arena. -ENOMEM. */
 int filter_body(const struct filter *f, const Tidegate__BusBody *body, struct arena *arena,

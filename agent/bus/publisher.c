@@ -108,24 +108,18 @@ static int body_pack(struct publisher *p, const Tidegate__BusBody *body, Tidegat
 	return 0;
 }
 
-int publisher_message(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
-		      const uint8_t **ret, size_t *ret_size)
+/* Topic, NUL, message. t NULL: of no topic that is counted. */
+static int message_pack(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
+			struct topic *t, const uint8_t **ret, size_t *ret_size)
 {
 	Tidegate__BusMessage m = TIDEGATE__BUS_MESSAGE__INIT;
 	size_t topic_size = strlen(topic) + 1, size;
-	struct topic *t;
-	int r;
+	int r = body_pack(p, body, &m);
 
-	if (topic_size == 1 || topic_size > PUBLISHER_TOPIC_MAX + 1)
-		return -EINVAL;
-	r = body_pack(p, body, &m);
-	if (r < 0)
-		return r;
-	r = topics_add(&p->topics, topic, &t);
 	if (r < 0)
 		return r;
 	m.epoch = p->epoch;
-	m.sequence = t->sequence + 1;
+	m.sequence = t ? t->sequence + 1 : 0;
 	size = topic_size + tidegate__bus_message__get_packed_size(&m);
 	if (size > PUBLISHER_MESSAGE_MAX)
 		return -EMSGSIZE;
@@ -134,16 +128,40 @@ int publisher_message(struct publisher *p, const char *topic, const Tidegate__Bu
 		return r;
 	memcpy(p->message, topic, topic_size);
 	tidegate__bus_message__pack(&m, p->message + topic_size);
-	t->sequence++;
-	t->is_changed = true;
 	*ret = p->message;
 	*ret_size = size;
 	return 0;
 }
 
+int publisher_message(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
+		      const uint8_t **ret, size_t *ret_size)
+{
+	struct topic *t;
+	int r;
+
+	if (!*topic || strlen(topic) > PUBLISHER_TOPIC_MAX)
+		return -EINVAL;
+	r = topics_add(&p->topics, topic, &t);
+	if (r == 0)
+		r = message_pack(p, topic, body, t, ret, ret_size);
+	if (r < 0)
+		return r;
+	t->sequence++;
+	t->is_changed = true;
+	return 0;
+}
+
+int publisher_answer(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
+		     const uint8_t **ret, size_t *ret_size)
+{
+	if (!*topic || strlen(topic) > PUBLISHER_TOPIC_MAX)
+		return -EINVAL;
+	return message_pack(p, topic, body, NULL, ret, ret_size);
+}
+
 int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret, size_t *ret_size)
 {
-	Tidegate__BusBody body = TIDEGATE__BUS_BODY__INIT;
+	Tidegate__BusBody body;
 	Tidegate__BusTopic *entries, **list;
 	size_t *taken;
 	size_t n = 0, bytes = 0, count = p->topics.count, i;
@@ -168,6 +186,7 @@ int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret,
 		bytes += strlen(t->name) + 16;
 		taken[n++] = at;
 	}
+	tidegate__bus_body__init(&body);
 	body.time_ms = time_ms;
 	body.n_topics = n;
 	body.topics = list;
@@ -194,6 +213,11 @@ const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *r
 		return NULL;
 	*ret_sequence = p->topics.items[index].sequence;
 	return p->topics.items[index].name;
+}
+
+uint64_t publisher_refused(const struct publisher *p)
+{
+	return p->topics.refused;
 }
 
 uint64_t publisher_epoch_of(const struct publisher *p)

@@ -27,6 +27,10 @@ uint64_t publisher_epoch(void);
 int publisher_message(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
 		      const uint8_t **ret, size_t *ret_size);
 
+/* An answer to one subscriber: a message of a topic that is not counted, sequence 0. Same errors. */
+int publisher_answer(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
+		     const uint8_t **ret, size_t *ret_size);
+
 /* To be sent each second, also when nothing changed: it lists the topics published since the last
  * beacon. What does not fit into one message is in the next. */
 int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret, size_t *ret_size);
@@ -35,4 +39,6 @@ int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret,
 uint64_t publisher_sequence(const struct publisher *p, const char *topic);
 /* Topics 0, 1, 2 … in order of their first message; NULL beyond the last. Borrowed. */
 const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *ret_sequence);
+/* Messages of topics beyond the limit, never sent. */
+uint64_t publisher_refused(const struct publisher *p);
 uint64_t publisher_epoch_of(const struct publisher *p);

@@ -321,6 +321,7 @@ static void on_second(void *data)
 	uint64_t now = real_ms();
 	size_t size;
 
+	core_signal_publish(c, now); /* before the beacon that lists it */
 	if (publisher_beacon(c->publisher, now, &message, &size) >= 0)
 		gatelink_publish(c->gate, message, size);
 	if (now - c->departed_ms > 60 * 1000 || now < c->departed_ms) {

@@ -10,7 +10,9 @@
 #include "fleet/merge.h"
 #include "fleet/shelf.h"
 #include "fleet/uplink.h"
+#include "outlet/api.h"
 #include "outlet/http.h"
+#include "scale/threshold.h"
 
 #define CORE_EVENTS 1000
 
@@ -63,7 +65,19 @@ int core_commit(struct core *c);
 /* core_http.c */
 int core_http_open(struct core *c, struct err *e);
 
+/* core_scale.c: the decision as it is now, its texts within; and its message of this second */
+struct core_signal {
+	struct api_signal api;
+	struct scale_decision decision;
+	struct err error;
+};
+void core_signal_read(struct core *c, struct core_signal *ret);
+void core_signal_publish(struct core *c, uint64_t now_ms);
+
 /* core_snapshot.c: for the log, and for subscribers */
 int core_save(void *data, struct commitlog_writer *writer);
+/* Borrowed until the publisher's next message. Needs fleet, publisher and config alone. */
+int core_snapshot_answer(struct core *c, const uint8_t *payload, size_t size, const uint8_t **ret,
+			 size_t *ret_size);
 void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 			 const uint8_t *payload, size_t size);

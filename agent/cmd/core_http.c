@@ -4,12 +4,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "fleet/load.h"
-#include "outlet/api.h"
-#include "scale/threshold.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,7 +76,7 @@ struct own_row {
 	uint64_t count;
 };
 
-#define OWN_ROWS 21
+#define OWN_ROWS 22
 
 struct own_source {
 	struct own_row rows[OWN_ROWS];
@@ -134,6 +130,8 @@ static void own_fill(struct core *c, struct own_source *own)
 				 c->uplink.stats.malformed},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "foreign",
 				 c->uplink.stats.foreign},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "message",
+				 publisher_refused(c->publisher)},
 				{METRIC_ID_AGGREGATOR_RESETS, NULL, NULL, s.resets},
 				{METRIC_ID_AGGREGATOR_LOG_BYTES, NULL, NULL, log->bytes},
 				{METRIC_ID_AGGREGATOR_COMMITS, "state", "done", log->commits},
@@ -272,50 +270,13 @@ static void on_events(void *data, const struct http_request *q, struct http_resp
 
 static void on_signals(void *data, const struct http_request *q, struct http_response *r)
 {
-	static const struct scale_policy policy = {
-		.name = "loop_busy",
-		.metric = "tidegate_loop_busy_seconds_total",
-		.aggregation = SCALE_MEAN,
-		.target = 0.7,
-		.tolerance = 0.1,
-		.min = 1,
-		.max = 100000,
-		.stale_ns = 60 * NS_PER_S,
-	};
-	struct core *c = data;
-	uint64_t now_ns = clock_real_ns();
-	struct scale_decision decision = {0};
-	struct load_reading reading;
-	struct scale_input input;
-	struct api_signal signal;
-	struct err e = {0};
+	struct core_signal signal;
 
 	(void)q;
-	load_read(c->fleet, now_ns / NS_PER_MS, c->config->fleet_stale / NS_PER_MS, &reading);
-	input = (struct scale_input){
-		.value = reading.mean,
-		.at_ns = reading.at_ms * NS_PER_MS,
-		.replicas = reading.expected,
-		.reporting = reading.reporting,
-		.expected = reading.expected,
-	};
-	signal = (struct api_signal){
-		.name = policy.name,
-		.metric = policy.metric,
-		.value = reading.mean,
-		.target = policy.target,
-		.age_s = reading.reporting && now_ns > input.at_ns
-				 ? (double)(now_ns - input.at_ns) / 1e9
-				 : NAN,
-		.current = reading.expected,
-	};
-	signal.is_error = scale_threshold(&policy, &input, now_ns, &decision, &e) < 0;
-	signal.reason = signal.is_error ? e.text : decision.reason;
-	signal.coverage = decision.coverage;
-	signal.desired = decision.desired;
+	core_signal_read(data, &signal);
 	r->content_type = JSON;
-	r->status = signal.is_error ? 503 : 200;
-	if (api_write_signals(&r->body, &signal, 1) < 0)
+	r->status = signal.api.is_error ? 503 : 200;
+	if (api_write_signals(&r->body, &signal.api, 1) < 0)
 		fail(r, 500, "no memory for the list");
 }
 

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state of the fleet: for the commit log, and for subscribers. A subscriber asks with a topic
- * (metrics/<gateway>/<agent id>: its series; empty: the merged fleet and all topics), then maybe a
- * NUL and, in decimal, the `next` of the part before. The answer is a message of the topic
- * "snapshot" whose body holds the series and, in `topics`, the sequence that they include.
+ * The state of the fleet: for the commit log, and for subscribers, who ask for
+ *
+ *   nothing                     the sums of the fleet
+ *   metrics/<gateway>/<agent>   the series of that topic, and the sequence that they include
+ *   a prefix that ends in `/`   topics and their last sequences, no series
+ *
+ * then maybe a NUL and the `next` of the part before. The answer is a message of the topic
+ * "snapshot"; one without anything says why. Parts may be of different moments, each names its own.
  *
  * How a subscriber joins: subscribe, then ask; of two values of a series the one of the higher
- * sequence holds. Parts may be of different sequences, each says its own.
+ * sequence holds.
  */
 #include "cmd/core.h"
 
@@ -17,13 +21,15 @@
 #include "fleet/snapshot.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SNAPSHOT_TOPIC        "snapshot"
-#define SNAPSHOT_SERIES_BYTES (900u << 10) /* of one part, as 4,096 topics below 1 MiB */
-#define SNAPSHOT_TOPICS       4096
+#define SNAPSHOT_TOPIC  "snapshot"
+#define SNAPSHOT_SERIES 8192u /* of one part; its bytes are body_add's business */
+#define SNAPSHOT_TOPICS 4096u
+#define NEXT_SIZE       48
 
 static int save_record(void *data, uint32_t type, const void *payload, size_t size)
 {
@@ -40,35 +46,55 @@ int core_save(void *data, struct commitlog_writer *writer)
 DEFINE_CLEANUP(struct body *, body_free)
 DEFINE_CLEANUP(struct merge_view *, merge_view_free)
 
-struct reply {
-	uint8_t *data;
+struct part {
+	struct core *c;
+	uint64_t departed; /* of the fleet: then places are others */
+	size_t from;
+	char next[NEXT_SIZE];
+	const uint8_t *message;
 	size_t size;
 };
 
-static int reply_pack(struct core *c, const Tidegate__BusBody *body, struct reply *ret)
+static int part_pack(struct part *p, Tidegate__BusBody *body, const char *why)
 {
-	_cleanup_free_ uint8_t *packed = NULL, *data = NULL;
-	Tidegate__BusMessage message;
-	size_t size = tidegate__bus_body__get_packed_size(body);
+	int r;
 
-	tidegate__bus_message__init(&message);
-	packed = malloc(size + 1);
-	if (!packed)
-		return -ENOMEM;
-	message.epoch = publisher_epoch_of(c->publisher);
-	message.body.data = packed;
-	message.body.len = tidegate__bus_body__pack(body, packed);
-	size = sizeof(SNAPSHOT_TOPIC) + tidegate__bus_message__get_packed_size(&message);
-	if (size > GATELINK_MESSAGE_MAX)
-		return -EMSGSIZE;
-	data = malloc(size);
-	if (!data)
-		return -ENOMEM;
-	memcpy(data, SNAPSHOT_TOPIC, sizeof(SNAPSHOT_TOPIC));
-	tidegate__bus_message__pack(&message, data + sizeof(SNAPSHOT_TOPIC));
-	ret->data = TAKE_PTR(data);
-	ret->size = size;
-	return 0;
+	/* protobuf-c's strings are not const; packing only reads them. */
+	body->next = (char *)(uintptr_t)p->next;
+	body->why = (char *)(uintptr_t)why;
+	body->time_ms = clock_real_ns() / NS_PER_MS;
+	r = publisher_answer(p->c->publisher, SNAPSHOT_TOPIC, body, &p->message, &p->size);
+	return r == 0 && p->size > GATELINK_PAYLOAD_MAX ? -EMSGSIZE : r;
+}
+
+static int part_refuse(struct part *p, const char *why)
+{
+	Tidegate__BusBody body;
+
+	tidegate__bus_body__init(&body);
+	*p->next = '\0';
+	return part_pack(p, &body, why);
+}
+
+static void next_set(struct part *p, size_t at)
+{
+	snprintf(p->next, sizeof(p->next), "%" PRIu64 ".%zu", p->departed, at);
+}
+
+/* What next_set() wrote. False: it is not, or incarnations departed since, and a place is another. */
+static bool next_read(struct part *p, char *next)
+{
+	char *dot = strchr(next, '.');
+	uint64_t departed, from;
+
+	if (!dot)
+		return false;
+	*dot = '\0';
+	if (str_to_u64(next, &departed) < 0 || str_to_u64(dot + 1, &from) < 0 ||
+	    departed != p->departed || from > UINT32_MAX)
+		return false;
+	p->from = from;
+	return true;
 }
 
 static bool is_of_gateway(const struct merge_series *s, const char *gateway)
@@ -81,116 +107,145 @@ static bool is_of_gateway(const struct merge_series *s, const char *gateway)
 	return !gateway || strncmp(own, gateway, SUBJECT_GATEWAY) == 0;
 }
 
-/* From a place on until the body is full. Returns where the next part begins, 0: nowhere. */
-static uint32_t series_add(struct merge_view *view, const char *gateway, uint32_t from,
-			   struct body *body)
+static void series_add(struct part *p, struct merge_view *view, const char *gateway,
+		       struct body *body)
 {
-	size_t bytes = 0, count = merge_view_count(view);
+	size_t count = merge_view_count(view);
 
-	for (size_t i = from; i < count && i < UINT32_MAX; i++) {
-		Tidegate__BusBody *message;
+	for (size_t i = p->from; i < count; i++) {
 		struct merge_series s;
 
 		if (!merge_view_get(view, i, &s) || !is_of_gateway(&s, gateway))
 			continue;
-		if (body_add(body, &s) < 0)
-			return (uint32_t)i;
-		message = body_message(body);
-		bytes += tidegate__bus_series__get_packed_size(
-				 message->series[message->n_series - 1]) +
-			 8;
-		if (bytes > SNAPSHOT_SERIES_BYTES) {
-			message->n_series--;
-			return (uint32_t)i;
+		if (body_add(body, &s) < 0) {
+			next_set(p, i);
+			return;
 		}
 	}
-	return 0;
 }
 
-struct topic_list {
-	Tidegate__BusTopic items[SNAPSHOT_TOPICS], *pointers[SNAPSHOT_TOPICS];
-	size_t count;
-};
-
-static void topic_add(struct topic_list *list, const char *name, uint64_t sequence)
-{
-	Tidegate__BusTopic *t = &list->items[list->count];
-
-	tidegate__bus_topic__init(t);
-	t->topic = (char *)(uintptr_t)name; /* packing only reads it */
-	t->sequence = sequence;
-	list->pointers[list->count++] = t;
-}
-
-/* All of metrics/, or the one that was asked for, which may have had no message yet. */
-static void topics_add_all(struct core *c, const char *topic, struct topic_list *list)
-{
-	const char *name;
-	uint64_t sequence;
-
-	list->count = 0;
-	if (*topic) {
-		topic_add(list, topic, publisher_sequence(c->publisher, topic));
-		return;
-	}
-	for (size_t i = 0; (name = publisher_topic(c->publisher, i, &sequence)); i++)
-		if (list->count < SNAPSHOT_TOPICS && str_starts(name, "metrics/"))
-			topic_add(list, name, sequence);
-}
-
-static int snapshot_build(struct core *c, const char *topic, uint32_t from, struct reply *ret)
+/* topic NULL: the sums of the fleet. */
+static int series_pack(struct part *p, const char *topic, const char *gateway, const char *agent)
 {
 	_cleanup_(body_free_p) struct body *body = NULL;
 	_cleanup_(merge_view_free_p) struct merge_view *view = NULL;
-	_cleanup_free_ struct topic_list *list = malloc(sizeof(*list));
-	uint64_t now_ms = clock_real_ns() / NS_PER_MS;
-	char gateway[SUBJECT_MAX + 1], agent[SUBJECT_MAX + 1];
-	struct merge_options options = {
-		.by = *topic ? MERGE_BY_INSTANCE : MERGE_BY_FLEET,
-		.agent = *topic ? agent : NULL,
-		.now_ms = now_ms,
-		.stale_ms = c->config->fleet_stale / NS_PER_MS,
+	const struct merge_options options = {
+		.by = topic ? MERGE_BY_INSTANCE : MERGE_BY_FLEET,
+		.agent = agent,
+		.now_ms = clock_real_ns() / NS_PER_MS,
+		.stale_ms = p->c->config->fleet_stale / NS_PER_MS,
 	};
+	Tidegate__BusTopic listed, *list[] = {&listed};
 	Tidegate__BusBody *message;
-	uint32_t next;
+	const char *why = "";
 	int r;
 
-	if (*topic && !subject_read_metrics(topic, gateway, agent))
-		return -EINVAL;
-	if (!list)
-		return -ENOMEM;
-	r = body_new(&body);
+	r = body_new(SNAPSHOT_SERIES, &body);
 	if (r >= 0)
-		r = merge_view_new(c->fleet, &options, &view);
+		r = merge_view_new(p->c->fleet, &options, &view);
 	if (r < 0)
 		return r;
-	body_reset(body, now_ms);
-	next = series_add(view, *topic ? gateway : NULL, from, body);
-	topics_add_all(c, topic, list);
+	body_reset(body, options.now_ms);
+	series_add(p, view, gateway, body);
 	message = body_message(body);
-	message->n_topics = list->count;
-	message->topics = list->pointers;
-	message->next = next;
-	return reply_pack(c, message, ret);
+	if (topic) {
+		tidegate__bus_topic__init(&listed);
+		listed.topic = (char *)(uintptr_t)topic;
+		listed.sequence = publisher_sequence(p->c->publisher, topic);
+		message->n_topics = 1;
+		message->topics = list;
+		if (!message->n_series && !p->from)
+			why = "nothing is known of it";
+	}
+	return part_pack(p, message, why);
+}
+
+static int topics_pack(struct part *p, const char *prefix)
+{
+	_cleanup_free_ Tidegate__BusTopic *items = calloc(SNAPSHOT_TOPICS, sizeof(*items));
+	_cleanup_free_ Tidegate__BusTopic **list = calloc(SNAPSHOT_TOPICS, sizeof(*list));
+	Tidegate__BusBody body;
+	size_t bytes = 0, n = 0;
+	const char *name;
+	uint64_t sequence;
+
+	if (!items || !list)
+		return -ENOMEM;
+	for (size_t i = p->from; (name = publisher_topic(p->c->publisher, i, &sequence)); i++) {
+		if (!sequence || !str_starts(name, prefix))
+			continue;
+		bytes += strlen(name) + 20;
+		if (n == SNAPSHOT_TOPICS || bytes > BODY_BYTES_MAX) {
+			next_set(p, i);
+			break;
+		}
+		tidegate__bus_topic__init(&items[n]);
+		items[n].topic = (char *)(uintptr_t)name;
+		items[n].sequence = sequence;
+		list[n] = &items[n];
+		n++;
+	}
+	tidegate__bus_body__init(&body);
+	body.topics = list;
+	body.n_topics = n;
+	return part_pack(p, &body, "");
+}
+
+static int request_pack(struct part *p, const char *topic)
+{
+	char gateway[SUBJECT_MAX + 1], agent[SUBJECT_MAX + 1];
+	size_t size = strlen(topic);
+
+	if (!size)
+		return series_pack(p, NULL, NULL, NULL);
+	if (topic[size - 1] == '/')
+		return topics_pack(p, topic);
+	if (subject_read_metrics(topic, gateway, agent))
+		return series_pack(p, topic, gateway, agent);
+	return part_refuse(p, "no such topic; ask for metrics/<gateway>/<agent>, for a prefix that "
+			      "ends in / or for nothing");
+}
+
+int core_snapshot_answer(struct core *c, const uint8_t *payload, size_t size, const uint8_t **ret,
+			 size_t *ret_size)
+{
+	struct part p = {.c = c};
+	char request[SUBJECT_MAX + NEXT_SIZE + 2];
+	struct fleet_stats stats;
+	size_t at;
+	int r;
+
+	if (size >= sizeof(request)) {
+		r = part_refuse(&p, "the request is too long");
+	} else {
+		memcpy(request, payload, size);
+		request[size] = '\0';
+		at = strlen(request) + 1;
+		fleet_stats(c->fleet, &stats);
+		p.departed = stats.departed;
+		if (at < size && request[at] && !next_read(&p, request + at))
+			r = part_refuse(&p, "that place is gone; begin again");
+		else
+			r = request_pack(&p, request);
+		if (r < 0)
+			r = part_refuse(&p, err_text(r));
+	}
+	*ret = p.message;
+	*ret_size = p.size;
+	return r;
 }
 
 void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 			 const uint8_t *payload, size_t size)
 {
-	char request[SUBJECT_MAX + 16];
-	struct reply reply = {0};
-	uint64_t from = 0;
-	size_t at;
+	struct part p = {.c = c};
+	int r;
 
 	/* The series must be those of the sequences: nothing may wait to be published. */
-	if (size >= sizeof(request) || core_commit(c) < 0)
-		return;
-	memcpy(request, payload, size);
-	request[size] = '\0';
-	at = strlen(request) + 1;
-	if (at < size && (str_to_u64(request + at, &from) < 0 || from > UINT32_MAX))
-		return;
-	if (snapshot_build(c, request, (uint32_t)from, &reply) >= 0)
-		gatelink_reply(c->gate, handle, reply.data, reply.size);
-	free(reply.data);
+	if (core_commit(c) < 0)
+		r = part_refuse(&p, "the log cannot be written now");
+	else
+		r = core_snapshot_answer(c, payload, size, &p.message, &p.size);
+	if (r >= 0)
+		gatelink_reply(c->gate, handle, p.message, p.size);
 }

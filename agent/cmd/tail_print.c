@@ -160,6 +160,22 @@ static json_t *event_json(const Tidegate__Event *e)
 	return o;
 }
 
+static json_t *signal_json(const Tidegate__BusSignal *s)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "policy", json_string(clean(s->policy)));
+	json_object_set_new(o, "metric", json_string(clean(s->metric)));
+	json_object_set_new(o, "value", real_or_null(s->value));
+	json_object_set_new(o, "target", real_or_null(s->target));
+	json_object_set_new(o, "age_s", real_or_null(s->age_s));
+	json_object_set_new(o, "coverage", real_or_null(s->coverage));
+	json_object_set_new(o, "current", json_integer(s->current));
+	json_object_set_new(o, "desired", s->desired ? json_integer(s->desired) : json_null());
+	json_object_set_new(o, "reason", json_string(clean(s->reason)));
+	return o;
+}
+
 static void print_json(FILE *out, json_t *o)
 {
 	json_dumpf(o, out, JSON_COMPACT | JSON_REAL_PRECISION(15));
@@ -185,6 +201,12 @@ static void bulletin_json(FILE *out, const struct bulletin *b)
 	for (size_t i = 0; i < b->body->n_events; i++)
 		json_array_append_new(list, event_json(b->body->events[i]));
 	json_object_set_new(o, "events", list);
+	if (b->body->n_signals) {
+		list = json_array();
+		for (size_t i = 0; i < b->body->n_signals; i++)
+			json_array_append_new(list, signal_json(b->body->signals[i]));
+		json_object_set_new(o, "signals", list);
+	}
 	if (b->body->n_topics) {
 		list = json_object();
 		for (size_t i = 0; i < b->body->n_topics; i++)
@@ -226,6 +248,15 @@ static void series_line(FILE *out, const Tidegate__BusSeries *s)
 	}
 }
 
+static void signal_line(FILE *out, const Tidegate__BusSignal *s)
+{
+	fprintf(out, "  scale %s", clean(s->policy));
+	fprintf(out, " value=%.4g target=%.4g current=%u", s->value, s->target, s->current);
+	if (s->desired)
+		fprintf(out, " desired=%u", s->desired);
+	fprintf(out, " %s\n", clean(s->reason));
+}
+
 static void bulletin_lines(FILE *out, const struct bulletin *b)
 {
 	time_t seconds = (time_t)(b->body->time_ms / 1000);
@@ -248,6 +279,8 @@ static void bulletin_lines(FILE *out, const struct bulletin *b)
 			fprintf(out, " agent=%s", clean(e->agent));
 		fprintf(out, " %s\n", clean(e->json));
 	}
+	for (size_t i = 0; i < b->body->n_signals; i++)
+		signal_line(out, b->body->signals[i]);
 	for (size_t i = 0; i < b->body->n_topics; i++)
 		fprintf(out, "  %s #%llu\n", clean(b->body->topics[i]->topic),
 			(unsigned long long)b->body->topics[i]->sequence);

@@ -8,22 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_BYTES (4u << 20)
+#define ARENA_BYTES (8u << 20) /* no page of it is there before it is used */
 
 struct body {
 	struct arena arena;
 	Tidegate__BusBody message;
-	Tidegate__BusSeries *series[BODY_SERIES_MAX];
+	size_t bytes; /* packed */
+	unsigned int series_max;
+	Tidegate__BusSeries *series[];
 };
 
-int body_new(struct body **ret)
+int body_new(unsigned int series_max, struct body **ret)
 {
-	struct body *b = calloc(1, sizeof(*b));
+	unsigned int most = series_max ? series_max : BODY_SERIES_MAX;
+	struct body *b = calloc(1, sizeof(*b) + most * sizeof(b->series[0]));
 	int r;
 
 	if (!b)
 		return -ENOMEM;
-	r = arena_init(&b->arena, BODY_BYTES);
+	b->series_max = most;
+	r = arena_init(&b->arena, ARENA_BYTES);
 	if (r < 0) {
 		free(b);
 		return r;
@@ -47,6 +51,7 @@ void body_reset(struct body *b, uint64_t time_ms)
 	arena_reset(&b->arena);
 	tidegate__bus_body__init(&b->message);
 	b->message.time_ms = time_ms;
+	b->bytes = 0;
 	b->message.series = b->series;
 }
 
@@ -81,9 +86,10 @@ static int cells_fill(struct body *b, Tidegate__BusSeries *out, const uint64_t *
 int body_add(struct body *b, const struct merge_series *series)
 {
 	Tidegate__BusSeries *out;
+	size_t bytes;
 	int r = 0;
 
-	if (b->message.n_series == BODY_SERIES_MAX)
+	if (b->message.n_series == b->series_max)
 		return -ENOSPC;
 	out = arena_alloc(&b->arena, sizeof(*out));
 	if (!out)
@@ -107,9 +113,14 @@ int body_add(struct body *b, const struct merge_series *series)
 		out->gauge = series->gauge;
 	else
 		r = cells_fill(b, out, series->cells);
-	if (r >= 0)
-		b->series[b->message.n_series++] = out;
-	return r;
+	if (r < 0)
+		return r;
+	bytes = tidegate__bus_series__get_packed_size(out) + 8;
+	if (b->message.n_series && b->bytes + bytes > BODY_BYTES_MAX)
+		return -ENOSPC;
+	b->bytes += bytes;
+	b->series[b->message.n_series++] = out;
+	return 0;
 }
 
 size_t body_count(const struct body *b)

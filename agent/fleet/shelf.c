@@ -32,7 +32,7 @@ int shelf_new(shelf_fn fn, void *data, struct shelf **ret)
 	s->fn = fn;
 	s->data = data;
 	for (unsigned int i = 0; i < SHELF_BODIES && r >= 0; i++)
-		r = body_new(&s->places[i].body);
+		r = body_new(0, &s->places[i].body);
 	if (r < 0) {
 		shelf_free(s);
 		return r;
