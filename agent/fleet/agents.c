@@ -327,6 +327,11 @@ int fleet_say_hello(struct fleet *f, const struct fleet_hello *hello, uint32_t s
 			       "departed; remove its spool",
 			       hello->agent);
 	}
+	if (agent->incarnation_count && agent->is_sum != hello->is_sum) {
+		f->stats.agents_refused++;
+		return err_set(e, -EINVAL, "%s is the name of an %s here; give this one another",
+			       hello->agent, agent->is_sum ? "aggregator" : "agent");
+	}
 	labels_update(agent, hello->labels);
 	agent->is_sum = hello->is_sum;
 	for (uint32_t i = 0; i < agent->incarnation_count && !inc; i++)
@@ -344,6 +349,16 @@ int fleet_say_hello(struct fleet *f, const struct fleet_hello *hello, uint32_t s
 	inc->last_seen_ms = now_ms;
 	*ret_session = inc->session;
 	return 0;
+}
+
+uint64_t fleet_life(const struct fleet *f)
+{
+	return f->life;
+}
+
+void fleet_set_life(struct fleet *f, uint64_t life)
+{
+	f->life = life;
 }
 
 struct fleet_incarnation *fleet_current(const struct fleet_agent *agent)

@@ -70,6 +70,11 @@ int fleet_say_hello(struct fleet *f, const struct fleet_hello *hello, uint32_t s
 enum fleet_verdict fleet_apply(struct fleet *f, uint32_t session, const struct frame *frame,
 			       size_t size, uint64_t now_ms, struct err *e);
 
+/* Which state this is: random, kept with it. Another one counts anew, and totals of two lives are
+ * never of one series of frames. 0: none was given yet. */
+uint64_t fleet_life(const struct fleet *f);
+void fleet_set_life(struct fleet *f, uint64_t life);
+
 /* The agent's name; NULL for an unknown session. Borrowed until the incarnation departs. */
 const char *fleet_session_agent(const struct fleet *f, uint32_t session);
 

@@ -22,6 +22,7 @@ enum snapshot_type {
 	TYPE_SERIES,
 	TYPE_IDS,
 	TYPE_HELD,
+	TYPE_LIFE,
 };
 
 struct save {
@@ -173,6 +174,19 @@ static int save_incarnation(struct save *s, const struct fleet_incarnation *inc)
 	return r;
 }
 
+int snapshot_save_life(const struct fleet *f, snapshot_write_fn fn, void *data)
+{
+	struct save s = {.fn = fn, .data = data};
+	int r;
+
+	if (!f->life)
+		return 0;
+	pack_u64(&s.pack, f->life);
+	r = save_record(&s, TYPE_LIFE);
+	pack_fini(&s.pack);
+	return r;
+}
+
 int snapshot_save(const struct fleet *f, snapshot_write_fn fn, void *data)
 {
 	struct save s = {.fn = fn, .data = data};
@@ -193,7 +207,7 @@ int snapshot_save(const struct fleet *f, snapshot_write_fn fn, void *data)
 			r = save_incarnation(&s, a->incarnations[n]);
 	}
 	pack_fini(&s.pack);
-	return r;
+	return r < 0 ? r : snapshot_save_life(f, fn, data);
 }
 
 /* -------- loading -------- */
@@ -454,6 +468,16 @@ static int load_held(struct fleet *f, struct unpack *u)
 	return r < 0 ? r : held_restore(f, inc, sequence, words, (uint32_t)n);
 }
 
+static int load_life(struct fleet *f, struct unpack *u)
+{
+	uint64_t life = unpack_u64(u);
+
+	if (u->is_bad || !life)
+		return -EBADMSG;
+	f->life = life;
+	return 0;
+}
+
 int snapshot_load(struct fleet *f, uint32_t type, const uint8_t *payload, size_t size)
 {
 	struct unpack u;
@@ -474,6 +498,8 @@ int snapshot_load(struct fleet *f, uint32_t type, const uint8_t *payload, size_t
 		return load_parts(f, type, &u);
 	case TYPE_HELD:
 		return load_held(f, &u);
+	case TYPE_LIFE:
+		return load_life(f, &u);
 	default:
 		return -EBADMSG;
 	}

@@ -12,6 +12,8 @@
 typedef int (*snapshot_write_fn)(void *data, uint32_t type, const void *payload, size_t size);
 
 int snapshot_save(const struct fleet *f, snapshot_write_fn fn, void *data);
+/* Its life alone, for the log of a state that has just been given one. */
+int snapshot_save_life(const struct fleet *f, snapshot_write_fn fn, void *data);
 
 /* Records in the order of saving, into a fleet that is empty at the first. -EBADMSG for what makes
  * no sense (nothing of that record is kept), -ENOMEM. */

@@ -102,6 +102,7 @@ struct fleet {
 	struct fleet_incarnation **slots; /* by session, see agents.c */
 	uint32_t slot_count;
 	uint32_t next_salt;
+	uint64_t life; /* 0: none yet */
 	struct fleet_agent **agents;
 	uint32_t agent_count, agent_capacity;
 	uint32_t *agent_buckets;

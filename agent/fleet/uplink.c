@@ -129,6 +129,11 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 			if (str_equal(hello->labels[l], fleet_label_names[i]))
 				h.labels[i] = hello->labels[l + 1];
 	}
+	/* Fed with its own sums it would count them again each second. */
+	if (h.is_sum && u->own_name && str_equal(h.agent, u->own_name)) {
+		refuse(u, a, "an aggregator cannot feed itself: look at its uplink.aggregators");
+		return 0;
+	}
 	r = fleet_say_hello(u->fleet, &h, 0, now_ms, &session, &a->e);
 	if (r < 0) {
 		refuse(u, a, "no memory");

@@ -30,6 +30,7 @@ typedef bool (*uplink_may_speak_fn)(void *data, const char *agent);
 struct uplink {
 	struct fleet *fleet;
 	struct commitlog *log;
+	const char *own_name; /* as an agent of upper aggregators; NULL: it is none */
 	uplink_applied_fn on_applied;
 	uplink_hello_fn on_hello;
 	uplink_may_speak_fn may_speak; /* NULL: everybody may */
