@@ -17,6 +17,9 @@
 #define FILE_BYTES_LEAST  (64u << 10)
 #define FILE_BYTES_MOST   (4u << 20)
 
+const char *const spool_drop_reasons[SPOOL_DROPS] = {"bytes", "age",     "memory", "damaged",
+						     "lost",  "refused", "unknown"};
+
 static void file_name(uint64_t number, char name[32])
 {
 	snprintf(name, 32, "%016" PRIx64 ".frames", number);

@@ -38,6 +38,10 @@ struct spool_options {
 	uint64_t life;          /* of host.seg; 0: there is none yet */
 };
 
+/* Labels of spool_stats' dropped_*, in their order. */
+#define SPOOL_DROPS 7u
+extern const char *const spool_drop_reasons[SPOOL_DROPS];
+
 struct spool_stats {
 	uint64_t disk_bytes;      /* of all files */
 	uint64_t memory_frames;   /* that wait for the disk */

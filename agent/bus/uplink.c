@@ -39,6 +39,7 @@ struct uplink {
 	char *address, *agent;
 	char *labels[16];
 	size_t label_strings;
+	bool is_sum;
 	uint64_t backoff_ns, backoff_now_ns, timeout_ns;
 	unsigned int window;
 	struct dialer *dialer;
@@ -115,6 +116,7 @@ static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t
 	hello.labels = u->labels;
 	hello.n_labels = u->label_strings;
 	hello.software = software;
+	hello.sums = u->is_sum;
 	if (tidegate__hello__get_packed_size(&hello) > size)
 		return -E2BIG;
 	return (int)tidegate__hello__pack(&hello, buf);
@@ -476,6 +478,7 @@ static int copy_options(struct uplink *u, const struct uplink_options *o)
 		u->label_strings = i + 1;
 	}
 	u->events = o->events;
+	u->is_sum = o->is_sum;
 	u->backoff_ns =
 		o->backoff_ns > UPLINK_BACKOFF_LEAST_NS ? o->backoff_ns : UPLINK_BACKOFF_LEAST_NS;
 	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;

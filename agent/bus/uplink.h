@@ -37,6 +37,7 @@ struct uplink_options {
 	const char *agent;
 	const char *const *labels; /* key, value, key, value … */
 	size_t label_count;        /* pairs, at most 8 */
+	bool is_sum;               /* an aggregator's sums (Hello.sums) */
 	uint64_t backoff_ns;       /* longest wait between two tries */
 	uint64_t timeout_ns;       /* of a reply; 0: UPLINK_TIMEOUT_NS */
 	unsigned int window;       /* 0: UPLINK_WINDOW; at most 16 */
