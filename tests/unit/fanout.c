@@ -194,7 +194,7 @@ static void publish_and_decode(void **state)
 
 static void beacons(void **state)
 {
-	Tidegate__BusBody body = TIDEGATE__BUS_BODY__INIT;
+	Tidegate__BusBody body;
 	struct publisher *p;
 	struct bulletin b;
 	const uint8_t *m;
@@ -202,6 +202,7 @@ static void beacons(void **state)
 	char topic[32];
 
 	(void)state;
+	tidegate__bus_body__init(&body);
 	assert_int_equal(publisher_new(5, &p), 0);
 	assert_int_equal(publisher_beacon(p, 1000, &m, &size), 0);
 	assert_int_equal(bulletin_decode(m, size, &arena, &b), 0);
