@@ -5,7 +5,12 @@
 
 #include <stdio.h>
 
-enum { ROW_DOOR, ROW_GATE, ROW_CORE };
+enum { ROW_DOOR, ROW_GATE, ROW_CORE, ROW_FERRY };
+
+static bool has_upper(const struct config *config)
+{
+	return config->uplink_aggregators.count > 0;
+}
 
 static const struct supervisor_process processes[] = {
 	[ROW_DOOR] = {{.name = "door",
@@ -23,6 +28,12 @@ static const struct supervisor_process processes[] = {
 		       .fallback_id = 12,
 		       .filter = PROCESS_FILTER_NETWORK},
 		      core_run},
+	[ROW_FERRY] = {{.name = "ferry",
+			.user_suffix = "ferry",
+			.fallback_id = 13,
+			.filter = PROCESS_FILTER_NETWORK},
+		       ferry_run,
+		       has_upper},
 };
 
 static int prepare(const struct supervisor_plan *plan, const struct config *config, struct err *e)
@@ -39,6 +50,9 @@ static int prepare(const struct supervisor_plan *plan, const struct config *conf
 	if (r >= 0)
 		r = supervisor_make_dir(config->fleet_data_dir, 0700,
 					supervisor_uid(config, &processes[ROW_CORE].spec), run, e);
+	if (r >= 0 && has_upper(config))
+		r = supervisor_make_dir(config->spool_dir, 0700,
+					supervisor_uid(config, &processes[ROW_FERRY].spec), run, e);
 	return r;
 }
 

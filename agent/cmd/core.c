@@ -10,11 +10,13 @@
 #include "base/str.h"
 #include "bus/subject.h"
 #include "cmd/daemon.h"
+#include "fleet/snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define FOREIGN_SAY_NS   (10 * NS_PER_S)
 #define SERIES_PER_AGENT 65536u
@@ -344,6 +346,28 @@ static void on_supervisor(void *data, int fd, unsigned int events)
 	loop_stop(c->loop);
 }
 
+static int life_append(void *log, uint32_t type, const void *payload, size_t size)
+{
+	/* iovec's type is not const; it is only read */
+	return commitlog_append(log, type, &(struct iovec){(void *)(uintptr_t)payload, size}, 1);
+}
+
+/* Upper aggregators tell states apart by it: one that has lost something is another one. */
+static int life_begin(struct core *c, struct err *e)
+{
+	uint64_t life = 0;
+	int r;
+
+	if (fleet_life(c->fleet) && !commitlog_stats(c->log)->damaged_files)
+		return 0;
+	while (!life)
+		if (getrandom(&life, sizeof(life), 0) != sizeof(life))
+			life = 0;
+	fleet_set_life(c->fleet, life);
+	r = snapshot_save_life(c->fleet, life_append, c->log);
+	return r < 0 ? err_set(e, r, "log: %s", err_text(r)) : 0;
+}
+
 static int log_open(struct core *c, struct err *e)
 {
 	uint64_t start = clock_mono_ns();
@@ -353,6 +377,9 @@ static int log_open(struct core *c, struct err *e)
 	if (r < 0)
 		return r;
 	c->uplink.log = c->log;
+	r = life_begin(c, e);
+	if (r < 0)
+		return r;
 	s = commitlog_stats(c->log);
 	log_info("core", "log replayed", "records=%lu agents=%zu ms=%lu",
 		 (unsigned long)s->replayed, merge_agent_count(c->fleet),
@@ -388,8 +415,11 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	c->replies_end = &c->replies;
 	c->applied_end = &c->applied;
 	c->foreign_said.interval_ns = FOREIGN_SAY_NS;
-	c->uplink = (struct uplink){
-		.on_applied = on_applied, .on_hello = on_hello, .may_speak = may_speak, .data = c};
+	c->uplink = (struct uplink){.on_applied = on_applied,
+				    .on_hello = on_hello,
+				    .may_speak = may_speak,
+				    .own_name = ctx->config->uplink_id,
+				    .data = c};
 	r = fleet_new(&limits, &c->fleet);
 	c->uplink.fleet = c->fleet;
 	if (r >= 0)
@@ -415,6 +445,9 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	r = gatelink_server_open(c->loop, path, on_request, c, &c->gate, e);
 	if (r < 0)
 		return r;
+	r = core_ferry_open(c, e);
+	if (r < 0)
+		return r;
 	c->is_ready = true;
 	r = loop_add_fd(c->loop, ctx->supervisor_fd, LOOP_READ, on_supervisor, c, &watch);
 	if (r >= 0)
@@ -429,6 +462,7 @@ static void core_close(struct core *c)
 	if (c->gate && core_commit(c) >= 0 && commitlog_stats(c->log)->bytes)
 		fold(c);
 	http_server_close(c->http);
+	core_ferry_close(c);
 	gatelink_server_close(c->gate);
 	commitlog_close(c->log);
 	while (c->replies) {

@@ -35,6 +35,15 @@ struct core_applied {
 	struct frame *frame;
 };
 
+/* A series of the core's own, for /metrics. */
+struct core_row {
+	enum metric_id id;
+	const char *key, *value; /* one label; NULL: none */
+	uint64_t count;
+};
+
+struct core_ferry;
+
 struct core {
 	const struct config *config;
 	struct loop *loop;
@@ -49,6 +58,7 @@ struct core {
 	struct shelf *shelf;
 	const char *publishing; /* the agent whose series are on the shelf */
 	struct http_server *http;
+	struct core_ferry *ferry; /* NULL: no upper aggregator */
 	bool is_ready, is_stuck, is_full, is_waiting;
 	int exit_code;
 	uint64_t departed_ms;
@@ -81,3 +91,9 @@ int core_snapshot_answer(struct core *c, const uint8_t *payload, size_t size, co
 			 size_t *ret_size);
 void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 			 const uint8_t *payload, size_t size);
+
+/* core_ferry.c: sums for upper aggregators; nothing without uplink.aggregators */
+#define CORE_FERRY_ROWS 16
+int core_ferry_open(struct core *c, struct err *e);
+void core_ferry_close(struct core *c);
+size_t core_ferry_rows(const struct core *c, struct core_row rows[CORE_FERRY_ROWS]);

@@ -70,31 +70,30 @@ static void fail(struct http_response *r, unsigned int status, const char *why)
 	strbuf_printf(&r->body, "%s\n", why);
 }
 
-struct own_row {
-	enum metric_id id;
-	const char *key, *value;
-	uint64_t count;
-};
-
 #define OWN_ROWS 22
 
 struct own_source {
-	struct own_row rows[OWN_ROWS];
+	struct core_row rows[OWN_ROWS];
 	size_t count;
+	const char *process; /* a label: agents have these metrics, too; NULL: none */
 };
 
 static bool own_source_get(const void *data, size_t index, struct prometheus_series *ret)
 {
-	const struct own_row *row = &((const struct own_source *)data)->rows[index];
+	const struct own_source *own = data;
+	const struct core_row *row = &own->rows[index];
 	const struct metric_desc *d = &metric_descs[row->id];
 
 	ret->name = d->name;
 	ret->unit = d->unit;
 	ret->help = d->help;
 	ret->kind = d->kind;
-	ret->room[0] = (struct segment_label){row->key, row->value};
 	ret->labels = ret->room;
-	ret->label_count = row->key != NULL;
+	ret->label_count = 0;
+	if (own->process)
+		ret->room[ret->label_count++] = (struct segment_label){"process", own->process};
+	if (row->key)
+		ret->room[ret->label_count++] = (struct segment_label){row->key, row->value};
 	ret->counter = row->count;
 	ret->gauge = (double)row->count;
 	return true;
@@ -147,8 +146,8 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 	enum prometheus_format format = prometheus_accepted(http_request_header(q, "Accept"));
 	struct core *c = data;
 	struct fleet_source fleet = {0};
-	struct prometheus_source sources[2];
-	struct own_source own;
+	struct own_source own, ferry = {.process = "ferry"};
+	struct prometheus_source sources[3];
 
 	if (view_open(c, q, &fleet) < 0) {
 		fail(r, 500, "no memory for the view");
@@ -157,10 +156,13 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 	own_fill(c, &own);
 	sources[0] = (struct prometheus_source){
 		.count = merge_view_count(fleet.view), .get = fleet_source_get, .data = &fleet};
+	ferry.count = core_ferry_rows(c, ferry.rows);
 	sources[1] =
 		(struct prometheus_source){.count = own.count, .get = own_source_get, .data = &own};
+	sources[2] = (struct prometheus_source){
+		.count = ferry.count, .get = own_source_get, .data = &ferry};
 	r->content_type = prometheus_content_type(format);
-	if (prometheus_render(sources, 2, format, &r->body, NULL) < 0)
+	if (prometheus_render(sources, 3, format, &r->body, NULL) < 0)
 		fail(r, 500, "too many series for one answer; ask for ?metric=");
 	merge_view_free(fleet.view);
 }

@@ -339,7 +339,9 @@ static void uplinks_open(struct courier *c)
 		labels[2 * n] = all[i][0];
 		labels[2 * n++ + 1] = all[i][1];
 	}
-	dispatch_connect(&c->dispatch, c->loop, config, config->agent_id, labels, n);
+	dispatch_connect(&c->dispatch, c->loop, config,
+			 &(struct uplink_options){
+				 .agent = config->agent_id, .labels = labels, .label_count = n});
 }
 
 /* -------- life -------- */

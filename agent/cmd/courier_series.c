@@ -83,9 +83,9 @@ void courier_series_open(struct courier *c)
 		maps_id = clock_mono_ns();
 	segment_writer_rebase(c->writer, maps_id);
 	s->spool_bytes = series_labelled(c, METRIC_ID_SPOOL_BYTES, NULL, NULL);
-	for (size_t i = 0; i < DISPATCH_DROPS; i++)
+	for (size_t i = 0; i < SPOOL_DROPS; i++)
 		s->dropped[i] = series_labelled(c, METRIC_ID_SPOOL_DROPPED, "reason",
-						dispatch_drop_reasons[i]);
+						spool_drop_reasons[i]);
 	for (size_t i = 0; i < ARRAY_LEN(frame_states); i++)
 		s->frames[i] = series_labelled(c, METRIC_ID_FRAMES, "state", frame_states[i]);
 	s->frame_bytes = series_labelled(c, METRIC_ID_FRAME_BYTES, NULL, NULL);
@@ -106,7 +106,7 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 	restarts_name(c);
 	segment_writer_tick_begin(c->writer);
 	segment_writer_gauge(c->writer, s->spool_bytes, (double)d.pending_bytes);
-	for (size_t i = 0; i < DISPATCH_DROPS; i++)
+	for (size_t i = 0; i < SPOOL_DROPS; i++)
 		segment_writer_counter(c->writer, s->dropped[i], d.drops[i]);
 	segment_writer_counter(c->writer, s->frames[0], c->counts.frames_built);
 	segment_writer_counter(c->writer, s->frames[1], d.sent);

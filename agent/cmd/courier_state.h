@@ -26,7 +26,7 @@ struct courier_counts {
 
 /* Indexes of the courier's own series in app.seg; negative: refused. */
 struct courier_series {
-	int spool_bytes, dropped[DISPATCH_DROPS], frames[3], frame_bytes, frame_samples,
+	int spool_bytes, dropped[SPOOL_DROPS], frames[3], frame_bytes, frame_samples,
 		events_dropped;
 	int restarts[COURIER_PROCESSES_MAX];
 };

@@ -67,6 +67,7 @@ int script_run(struct daemon_context *ctx);
 int door_run(struct daemon_context *ctx);
 int gate_run(struct daemon_context *ctx);
 int core_run(struct daemon_context *ctx);
+int ferry_run(struct daemon_context *ctx);
 
 /* One packet. Returns bytes, -EAGAIN when there is none (or no room), -EMSGSIZE. */
 int daemon_link_send(int fd, const char *json, size_t size);

@@ -9,9 +9,6 @@
 #define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
 #define REFUSAL_INTERVAL_NS (60 * NS_PER_S)
 
-const char *const dispatch_drop_reasons[DISPATCH_DROPS] = {"bytes", "age",     "memory", "damaged",
-							   "lost",  "refused", "unknown"};
-
 /* -------- what uplinks tell -------- */
 
 static void on_lost(void *data, const char *address, const char *why)
@@ -88,14 +85,15 @@ int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
 }
 
 void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config *config,
-		      const char *agent, const char *const *labels, size_t label_count)
+		      const struct uplink_options *hello)
 {
 	for (size_t i = 0; i < config->uplink_aggregators.count; i++) {
 		const struct uplink_options options = {
 			.address = config->uplink_aggregators.items[i],
-			.agent = agent,
-			.labels = labels,
-			.label_count = label_count,
+			.agent = hello->agent,
+			.labels = hello->labels,
+			.label_count = hello->label_count,
+			.is_sum = hello->is_sum,
 			.backoff_ns = config->uplink_backoff,
 			.events = d->events,
 		};

@@ -12,7 +12,6 @@
 #include "config/config.h"
 
 #define DISPATCH_UPLINKS_MAX 8
-#define DISPATCH_DROPS       7
 
 struct dispatch {
 	const char *process; /* the name that is logged */
@@ -37,21 +36,19 @@ struct dispatch_options {
 	void *data;
 };
 
-/* What the books say; drops in the order of dispatch_drop_reasons. */
+/* What the books say; drops in the order of spool_drop_reasons. */
 struct dispatch_counts {
 	uint64_t sent, acknowledged;
 	uint64_t pending_bytes; /* for the aggregator that waits for most */
-	uint64_t drops[DISPATCH_DROPS];
+	uint64_t drops[SPOOL_DROPS];
 };
-
-extern const char *const dispatch_drop_reasons[DISPATCH_DROPS];
 
 /* Opens the spool; what is wrong with it is logged and survived but for -ENOMEM. */
 int dispatch_open(struct dispatch *d, const struct dispatch_options *options);
-/* One uplink for each of uplink.aggregators; an address that is none is logged and left out.
- * labels: of the hello, pairs. */
+/* One uplink for each of uplink.aggregators; an address that is none is logged and left out. Of
+ * hello what says who we are: agent, labels, is_sum. */
 void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config *config,
-		      const char *agent, const char *const *labels, size_t label_count);
+		      const struct uplink_options *hello);
 /* d may be all zero. */
 void dispatch_close(struct dispatch *d);
 

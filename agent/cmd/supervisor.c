@@ -465,7 +465,7 @@ static int supervisor_due(struct supervisor *s)
 	for (size_t i = 0; i < s->plan->process_count && s->state != STATE_STOPPING; i++) {
 		struct child *c = &s->children[i];
 
-		if (c->pid)
+		if (c->pid || (c->process->is_needed && !c->process->is_needed(s->config)))
 			continue;
 		if (c->restart_at_ns <= now)
 			child_start(s, c);

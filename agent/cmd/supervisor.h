@@ -12,6 +12,7 @@
 struct supervisor_process {
 	struct process_spec spec;
 	int (*entry)(struct daemon_context *ctx);
+	bool (*is_needed)(const struct config *config); /* NULL: always */
 };
 
 /* One row a link: the processes at its two ends; "supervisor" for our own. */

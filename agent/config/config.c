@@ -111,6 +111,32 @@ static int derive_id(struct config *c)
 	return replace(&c->agent_id, id);
 }
 
+static int derive_uplink(struct config *c)
+{
+	bool is_aggregator = c->side == CONFIG_AGGREGATOR;
+
+	if (!*c->spool_dir) {
+		int r = replace(&c->spool_dir, is_aggregator ? "/var/lib/tidegate/ferry"
+							     : "/var/lib/tidegate/spool");
+
+		if (r < 0)
+			return r;
+	}
+	if (!is_aggregator)
+		return 0;
+	/* The default is where aggregators listen: itself. */
+	if (c->source[CONFIG_OPTION_uplink_aggregators] == CONFIG_DEFAULT)
+		config_list_fini(&c->uplink_aggregators);
+	if (!*c->uplink_id) {
+		_cleanup_free_ char *text = NULL;
+
+		if (asprintf(&text, "aggregator/%s", c->agent_id) < 0)
+			return -ENOMEM;
+		return replace(&c->uplink_id, text);
+	}
+	return 0;
+}
+
 static int derive(struct config *c, const struct problems *p)
 {
 	const char *runtime =
@@ -139,6 +165,8 @@ static int derive(struct config *c, const struct problems *p)
 	r = derive_labels(c, p);
 	if (r >= 0)
 		r = derive_id(c);
+	if (r >= 0)
+		r = derive_uplink(c);
 	if (r < 0)
 		return r;
 	if (!*c->bus_address) {

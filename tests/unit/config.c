@@ -116,6 +116,9 @@ static void defaults_are_the_rows(void **state)
 	assert_true(c->agent_tick == NS_PER_S);
 	assert_true(c->drain_deadline == 30 * NS_PER_S);
 	assert_true(c->spool_bytes == 256ULL << 20);
+	assert_string_equal(c->spool_dir, "/var/lib/tidegate/spool");
+	assert_int_equal(c->uplink_aggregators.count, 1);
+	assert_string_equal(c->uplink_aggregators.items[0], "tcp://127.0.0.1:9466");
 	assert_true(c->probe_gc);
 	assert_true(c->probe_gc_budget == 10000);
 	assert_int_equal(c->gateways_match.count, 0);
@@ -124,6 +127,11 @@ static void defaults_are_the_rows(void **state)
 	assert_null(config_free(c));
 	assert_int_equal(config_new(CONFIG_AGGREGATOR, &c), 0);
 	assert_string_equal(c->_runtime_dir, "/run/tidegate-aggregator");
+	/* It must not feed itself by default. */
+	assert_int_equal(c->uplink_aggregators.count, 0);
+	assert_string_equal(c->spool_dir, "/var/lib/tidegate/ferry");
+	assert_true(strncmp(c->uplink_id, "aggregator/", 11) == 0);
+	assert_string_equal(c->uplink_id + 11, host);
 	config_free(c);
 	assert_null(config_free(NULL));
 }
