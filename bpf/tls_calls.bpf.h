@@ -2,13 +2,15 @@
 /*
  * Plain bytes of TLS connections: entry and exit of OpenSSL's SSL_read and SSL_write, and of Go's
  * crypto/tls. A call's buffer is read when it returns, so an answer is complete when the library has
- * taken its last byte. Plain uprobes only (gc.bpf.h says why). Runs in the watched thread.
+ * taken its last byte; what Go writes, when it begins. Plain uprobes only (gc.bpf.h says why). Runs in
+ * the watched thread.
  */
 #pragma once
 
 #include "request.bpf.h"
 
-/* n plain bytes at `buffer`, read or written through `object`; 0: the peer said that it leaves. */
+/* n plain bytes at `buffer`, read or written through `object`; 0: the peer said that it leaves. -1: it
+ * is not known yet whose they are. */
 GLOBAL int tls_take(struct slot *s, u64 object, u64 buffer, u64 n, u32 is_write)
 {
 	struct tls_key key = {.object = object};
@@ -22,11 +24,11 @@ GLOBAL int tls_take(struct slot *s, u64 object, u64 buffer, u64 n, u32 is_write)
 	key.tgid = s->tgid;
 	fd = bpf_map_lookup_elem(&tls_ties, &key);
 	if (!fd)
-		return 0;
+		return -1;
 	c = connection_of(s, *fd);
 	/* The number may be another connection's by now. */
 	if (!c || c->tls_object != object)
-		return 0;
+		return -1;
 	if (!n) {
 		if (!(c->flags & CONNECTION_UPSTREAM))
 			c->flags |= CONNECTION_CLIENT_LEFT;
@@ -46,7 +48,8 @@ GLOBAL int tls_take(struct slot *s, u64 object, u64 buffer, u64 n, u32 is_write)
 		return 0;
 	}
 	scan_buffer(s, buffer, n);
-	return bytes_take(s, c, side);
+	bytes_take(s, c, side);
+	return 0;
 }
 
 /* ---- OpenSSL: a call stays on its thread ---- */
@@ -112,6 +115,11 @@ int tls_go_enter(struct pt_regs *ctx)
 	if (!s)
 		return 0;
 	key.tgid = s->tgid;
+	/* The peer has an answer before Write returns, and another goroutine may see it leave and close
+	 * the connection meanwhile; so what is written counts at once, if it is known whose it is. */
+	if (bpf_get_attach_cookie(ctx) & TLS_COOKIE_WRITE && (s64)ctx->cx > 0 &&
+	    tls_take(s, call.object, call.buffer, ctx->cx, 1) == 0)
+		call.buffer = 0;
 	if (bpf_map_update_elem(&tls_calls, &key, &call, BPF_ANY))
 		lost(LOST_TLS);
 	return 0;

@@ -38,9 +38,10 @@ static uint64_t cookie_of(unsigned int call)
 	return (is_write ? TLS_COOKIE_WRITE : 0) | (has_count ? TLS_COOKIE_COUNT : 0);
 }
 
-static struct gclink at_entry(const char *program, const struct finder_function *f)
+static struct gclink at_entry(const char *program, const struct finder_function *f, uint64_t cookie)
 {
-	return (struct gclink){.program = program, .count = 1, .places[0].offset = f->entry.offset};
+	return (struct gclink){
+		.program = program, .count = 1, .places[0] = {f->entry.offset, cookie}};
 }
 
 static struct gclink at_exits(const char *program, const struct finder_function *f, uint64_t cookie)
@@ -75,9 +76,10 @@ static int attach_file(struct probe_set *set, const struct gcfile *file,
 				link = at_exits(is_go ? "tls_go_exit" : "tls_exit", f,
 						cookie_of(call));
 			else if (!f->exit_count)
-				link = at_entry(is_go ? "tls_go_handshake" : "tls_handshake", f);
+				link = at_entry(is_go ? "tls_go_handshake" : "tls_handshake", f, 0);
 			else
-				link = at_entry(is_go ? "tls_go_enter" : "tls_enter", f);
+				link = at_entry(is_go ? "tls_go_enter" : "tls_enter", f,
+						cookie_of(call));
 			r = gclink_attach(set, how, file, &link);
 		}
 	}

@@ -88,16 +88,6 @@ load() { # load URL
 for each in nginx haproxy caddy; do
 	load "${url[$each]}"
 	wait_for 10 agrees $each
-	# A known defect: on a busy machine a write of Go is missed now and then, and its request ends as
-	# aborted when the client closes. No request may be missing from both counts.
-	aborted=$(agent_metric tidegate_requests_aborted_total "\"$each\"")
-	if [ $each = caddy ] && [ "${aborted:-0}" != 0 ]; then
-		note "caddy: $aborted requests that were answered are counted as aborted"
-		[ "$aborted" -le 16 ]; ok $? "caddy: not one in a hundred"
-		is $(($(agent_metric tidegate_requests_total "gateway=\"$each\"") + aborted)) \
-			$((1009 + 211 + 53 + 29 + 307 + 1 + 1)) "caddy: each request is in one count"
-		continue
-	fi
 	is "$(agent_sums $each)" "$(log_sums $each)" "$each: counted by status and method as in the log"
 	is "$(agent_metric tidegate_requests_total "gateway=\"$each\"")" $((1009 + 211 + 53 + 29 + 307 + 1 + 1)) \
 		"$each: and as many as the clients asked for"
