@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,6 +32,7 @@ struct fingerprint {
 
 struct credentials {
 	char *paths[FILES];
+	const uint8_t *secret;
 	struct keyring *keyring;
 	struct fingerprint used, refused;
 	bool has_refused;
@@ -108,15 +110,18 @@ static int file_read(const char *path, char *buf, size_t *ret_size, struct err *
 	return err_set(e, -EFBIG, "%s: larger than %u bytes", path, FILE_MAX);
 }
 
-static int read_authorities(struct keyring *k, const char *path, char *buf, struct err *e)
+static int read_authorities(struct keyring *k, const struct credentials *c, gnutls_hmac_hd_t hash,
+			    char *buf, struct err *e)
 {
 	gnutls_datum_t pem = {.data = (unsigned char *)buf};
+	const char *path = c->paths[FILE_CA];
 	size_t size;
 	int r = file_read(path, buf, &size, e);
 
 	if (r < 0)
 		return r;
 	pem.size = (unsigned int)size;
+	gnutls_hmac(hash, buf, size);
 	r = gnutls_certificate_set_x509_trust_mem(k->x509, &pem, GNUTLS_X509_FMT_PEM);
 	if (r < 0)
 		return err_set(e, -EINVAL, "%s: %s", path, gnutls_strerror(r));
@@ -141,7 +146,8 @@ static int read_expiry(struct keyring *k, const char *path, struct err *e)
 }
 
 /* The key may be of another certificate: gnutls compares them here. */
-static int read_own(struct keyring *k, const struct credentials *c, char *buf, struct err *e)
+static int read_own(struct keyring *k, const struct credentials *c, gnutls_hmac_hd_t hash,
+		    char *buf, struct err *e)
 {
 	const char *certificate = c->paths[FILE_CERTIFICATE], *key = c->paths[FILE_KEY];
 	_cleanup_free_ char *key_buf = malloc(FILE_MAX);
@@ -157,6 +163,7 @@ static int read_own(struct keyring *k, const struct credentials *c, char *buf, s
 	if (r < 0)
 		return r;
 	pem.size = (unsigned int)size;
+	gnutls_hmac(hash, buf, size);
 	key_pem = (gnutls_datum_t){(unsigned char *)key_buf, (unsigned int)key_size};
 	r = gnutls_certificate_set_x509_key_mem(k->x509, &pem, &key_pem, GNUTLS_X509_FMT_PEM);
 	gnutls_memset(key_buf, 0, key_size);
@@ -165,8 +172,25 @@ static int read_own(struct keyring *k, const struct credentials *c, char *buf, s
 	return read_expiry(k, certificate, e);
 }
 
+/* With the process's secret from it and the files: the same after a restart, another one with other
+ * files. Else random. */
+static int ticket_key(struct keyring *k, const struct credentials *c, gnutls_hmac_hd_t hash)
+{
+	uint8_t key[CREDENTIALS_SECRET];
+
+	if (gnutls_session_ticket_key_generate(&k->ticket_key) < 0)
+		return -ENOMEM;
+	gnutls_hmac_output(hash, key);
+	if (c->secret && k->ticket_key.size == sizeof(key))
+		memcpy(k->ticket_key.data, key, sizeof(key));
+	gnutls_memset(key, 0, sizeof(key));
+	return 0;
+}
+
 static int keyring_new(const struct credentials *c, struct keyring **ret, struct err *e)
 {
+	static const uint8_t none[CREDENTIALS_SECRET];
+	gnutls_hmac_hd_t hash;
 	_cleanup_(keyring_unref_p) struct keyring *k = calloc(1, sizeof(*k));
 	_cleanup_free_ char *buf = malloc(FILE_MAX);
 	int r;
@@ -175,13 +199,17 @@ static int keyring_new(const struct credentials *c, struct keyring **ret, struct
 		return err_set(e, -ENOMEM, "%s: out of memory", c->paths[FILE_CERTIFICATE]);
 	k->refs = 1;
 	if (gnutls_certificate_allocate_credentials(&k->x509) < 0 ||
-	    gnutls_session_ticket_key_generate(&k->ticket_key) < 0)
+	    gnutls_hmac_init(&hash, GNUTLS_MAC_SHA512, c->secret ? c->secret : none, sizeof(none)) <
+		    0)
 		return err_set(e, -ENOMEM, "%s: out of memory", c->paths[FILE_CERTIFICATE]);
 	/* No peer may make us compute with huge keys or endless chains. */
 	gnutls_certificate_set_verify_limits(k->x509, 8200, CHAIN_MAX);
-	r = read_authorities(k, c->paths[FILE_CA], buf, e);
+	r = read_authorities(k, c, hash, buf, e);
 	if (r == 0)
-		r = read_own(k, c, buf, e);
+		r = read_own(k, c, hash, buf, e);
+	if (r == 0 && ticket_key(k, c, hash) < 0)
+		r = err_set(e, -ENOMEM, "%s: out of memory", c->paths[FILE_CERTIFICATE]);
+	gnutls_hmac_deinit(hash, NULL);
 	if (r == 0)
 		*ret = TAKE_PTR(k);
 	return r;
@@ -204,11 +232,18 @@ DEFINE_CLEANUP(struct credentials *, credentials_close)
 
 int credentials_open(const struct credentials_files *files, struct credentials **ret, struct err *e)
 {
+	return credentials_open_lasting(files, NULL, ret, e);
+}
+
+int credentials_open_lasting(const struct credentials_files *files, const uint8_t *secret,
+			     struct credentials **ret, struct err *e)
+{
 	_cleanup_(credentials_close_p) struct credentials *c = calloc(1, sizeof(*c));
 	int r;
 
 	if (!c)
 		return err_set(e, -ENOMEM, "%s: out of memory", files->certificate);
+	c->secret = secret;
 	c->paths[FILE_CA] = strdup(files->ca);
 	c->paths[FILE_CERTIFICATE] = strdup(files->certificate);
 	c->paths[FILE_KEY] = strdup(files->key);
@@ -257,6 +292,11 @@ uint64_t credentials_loads(const struct credentials *c, uint64_t *ret_failures)
 	if (ret_failures)
 		*ret_failures = c->failures;
 	return c->loads;
+}
+
+int64_t credentials_expires_s(const struct credentials *c)
+{
+	return c->keyring->expires_s;
 }
 
 struct keyring *credentials_keyring(struct credentials *c)

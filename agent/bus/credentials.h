@@ -17,6 +17,8 @@ struct credentials_files {
 	const char *ca, *certificate, *key; /* absolute paths, copied */
 };
 
+#define CREDENTIALS_SECRET 64
+
 /* One set of files as it was read. Connections hold the one that they began with. */
 struct keyring {
 	unsigned int refs;
@@ -28,6 +30,10 @@ struct keyring {
 /* -EINVAL: a file is no PEM, or the key is another certificate's; errno of open() and read(). */
 int credentials_open(const struct credentials_files *files, struct credentials **ret,
 		     struct err *e);
+/* For a server whose tickets shall outlive the process: secret is CREDENTIALS_SECRET random bytes that
+ * the next one gets too, borrowed. The same files give the same ticket key, other files another. */
+int credentials_open_lasting(const struct credentials_files *files, const uint8_t *secret,
+			     struct credentials **ret, struct err *e);
 struct credentials *credentials_close(struct credentials *c);
 
 /* Call it about once a second: three stat(). 1: new files are in use. 0: nothing new. Negative: the
@@ -35,6 +41,7 @@ struct credentials *credentials_close(struct credentials *c);
  * caught half written), so each change is told once. */
 int credentials_refresh(struct credentials *c, struct err *e);
 uint64_t credentials_loads(const struct credentials *c, uint64_t *ret_failures);
+int64_t credentials_expires_s(const struct credentials *c);
 
 /* A reference, the caller's. */
 struct keyring *credentials_keyring(struct credentials *c);

@@ -35,6 +35,8 @@ static const char *folder(const char *name)
 	return path[turn];
 }
 
+static const uint8_t *secret; /* of the next load_from() */
+
 static int load_from(const char *where, struct credentials **ret, struct err *e)
 {
 	char ca[224], certificate[224], key[224];
@@ -43,7 +45,7 @@ static int load_from(const char *where, struct credentials **ret, struct err *e)
 	snprintf(ca, sizeof(ca), "%s/ca.pem", where);
 	snprintf(certificate, sizeof(certificate), "%s/cert.pem", where);
 	snprintf(key, sizeof(key), "%s/key.pem", where);
-	return credentials_open(&files, ret, e);
+	return credentials_open_lasting(&files, secret, ret, e);
 }
 
 static struct credentials *made(const char *name, const struct authority *signer,
@@ -236,6 +238,38 @@ static void resumes(void **state)
 	assert_int_equal(shake(server, client).server, 0);
 	assert_false(tls_is_resumed(server));
 	unpair(&server, &client);
+	tls_ticket_fini(&ticket);
+	credentials_close(sc);
+	credentials_close(cc);
+}
+
+/* A door that was restarted: the same files and the secret that its supervisor kept. */
+static void resumes_with_the_next_process(void **state)
+{
+	static const uint8_t kept[CREDENTIALS_SECRET] = "kept", other[CREDENTIALS_SECRET] = "other";
+	const uint8_t *const secrets[] = {kept, kept, other, NULL};
+	struct credentials *sc = server_made(), *cc = client_made();
+	struct tls_ticket ticket = {0};
+	struct tls *server, *client;
+	struct outcome o;
+	struct err e = {0};
+	char buf[8];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		credentials_close(sc);
+		secret = secrets[i];
+		assert_int_equal(load_from(folder("server"), &sc, &e), 0);
+		secret = NULL;
+		open_both(sc, cc, "door.example", &ticket, &server, &client);
+		o = shake(server, client);
+		assert_int_equal(o.server, 0);
+		assert_int_equal(tls_is_resumed(server), i == 1);
+		say(server, "x");
+		assert_int_equal(read_within(client, buf, sizeof(buf)), 1);
+		tls_keep_ticket(client, &ticket);
+		unpair(&server, &client);
+	}
 	tls_ticket_fini(&ticket);
 	credentials_close(sc);
 	credentials_close(cc);
@@ -548,6 +582,7 @@ int main(void)
 		cmocka_unit_test(names_come_out),
 		cmocka_unit_test(much),
 		cmocka_unit_test(resumes),
+		cmocka_unit_test(resumes_with_the_next_process),
 		cmocka_unit_test(strangers),
 		cmocka_unit_test(nameless),
 		cmocka_unit_test(client_knows_its_server),
