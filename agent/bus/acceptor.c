@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Listener of SP connections. Owns the listening socket and unlinks its ipc path. */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/listen.h"
 #include "bus/peer.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,11 +17,13 @@
 #define ACCEPT_BACKLOG 4096
 #define ACCEPT_BATCH   64 /* per event, so that a flood leaves time for those who are in */
 #define STALL_MS       1000
+#define ROOM_MS        10
 
 struct acceptor {
 	struct loop *loop;
 	int fd;
 	struct listen_address address;
+	struct turnstile *turnstile;
 	struct loop_watch *watch, *timer;
 	acceptor_fn fn;
 	void *data;
@@ -35,13 +40,23 @@ static void on_stall_over(void *data)
 
 /* The connection stays in the backlog, so the descriptor stays readable: without a pause this
  * would spin. */
-static void stall(struct acceptor *a)
+static void rest(struct acceptor *a, unsigned int ms)
 {
-	a->stalls++;
 	if (a->timer)
 		return;
-	if (loop_add_timer(a->loop, STALL_MS, 0, on_stall_over, a, &a->timer) == 0)
+	if (loop_add_timer(a->loop, ms, 0, on_stall_over, a, &a->timer) == 0)
 		loop_set_events(a->watch, 0);
+}
+
+/* Where many wait in the backlog some lose their patience: a handshake with them costs a
+ * millisecond, this a microsecond. */
+static bool is_gone(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_state != TCP_ESTABLISHED;
 }
 
 static void on_accept(void *data, int fd, unsigned int events)
@@ -51,12 +66,19 @@ static void on_accept(void *data, int fd, unsigned int events)
 
 	(void)events;
 	for (unsigned int i = 0; i < ACCEPT_BATCH; i++) {
-		int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int peer;
 
+		if (a->address.is_tls && !turnstile_has_room(a->turnstile, clock_mono_ns())) {
+			rest(a, ROOM_MS);
+			return;
+		}
+		peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (peer < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-			    errno == ENOMEM)
-				stall(a);
+			    errno == ENOMEM) {
+				a->stalls++;
+				rest(a, STALL_MS);
+			}
 			if (errno == EINTR || errno == ECONNABORTED)
 				continue;
 			return;
@@ -67,6 +89,11 @@ static void on_accept(void *data, int fd, unsigned int events)
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+		}
+		if (a->address.is_tls && is_gone(peer)) {
+			turnstile_gone(a->turnstile);
+			close(peer);
+			continue;
 		}
 		a->fn(a->data, peer);
 	}
@@ -103,6 +130,11 @@ int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor
 	return 0;
 }
 
+void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile)
+{
+	a->turnstile = turnstile;
+}
+
 struct acceptor *acceptor_close(struct acceptor *a)
 {
 	if (!a)
@@ -134,4 +166,26 @@ unsigned int acceptor_port(const struct acceptor *a)
 uint64_t acceptor_stalls(const struct acceptor *a)
 {
 	return a->stalls;
+}
+
+void acceptor_peer_address(int fd, char *buf, size_t size)
+{
+	struct sockaddr_storage ss = {0};
+	socklen_t len = sizeof(ss);
+	char host[INET6_ADDRSTRLEN];
+
+	*buf = '\0';
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
+		return;
+	if (ss.ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
+
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(buf, size, "%s:%u", host, ntohs(in->sin_port));
+	} else if (ss.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
+
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(buf, size, "[%s]:%u", host, ntohs(in6->sin6_port));
+	}
 }

@@ -40,10 +40,11 @@ enum { LINK_REQ, LINK_SNAP, LINK_PUB, LINKS };
 static const struct {
 	const char *name;
 	uint16_t self, expect;
+	const char *where; /* of its clients */
 } kinds[LINKS] = {
-	[LINK_REQ] = {"gate.req", SP_PAIR, SP_PAIR},
-	[LINK_SNAP] = {"gate.snap", SP_PAIR, SP_PAIR},
-	[LINK_PUB] = {"gate.pub", SP_PULL, SP_PUSH},
+	[LINK_REQ] = {"gate.req", SP_PAIR, SP_PAIR, "requests"},
+	[LINK_SNAP] = {"gate.snap", SP_PAIR, SP_PAIR, "snapshots"},
+	[LINK_PUB] = {"gate.pub", SP_PULL, SP_PUSH, "bus"},
 };
 
 struct client {
@@ -177,7 +178,7 @@ static void on_client_closed(void *data, struct peer *peer, int r)
 
 	(void)peer;
 	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT ||
-	    r == -EACCES)
+	    r == -EACCES || r == -EBUSY)
 		c->door->stats.hostile++;
 	client_free(c);
 }
@@ -214,6 +215,16 @@ static int on_secure(void *data, struct peer *peer, const struct passport *passp
 	return 0;
 }
 
+static void refuse(const struct listener *l, int fd, enum turnstile_reason reason)
+{
+	char peer[PASSPORT_PEER_MAX + 1];
+
+	acceptor_peer_address(fd, peer, sizeof(peer));
+	turnstile_refuse(l->door->spec.turnstile, reason, kinds[l->link].where, peer, "");
+	l->door->stats.refused++;
+	close(fd);
+}
+
 static void on_accept(void *data, int fd)
 {
 	struct listener *listener = data;
@@ -228,6 +239,8 @@ static void on_accept(void *data, int fd)
 		.read_rate = d->spec.read_rate,
 		.budget = &d->budget,
 		.tls = acceptor_is_tls(listener->acceptor) ? d->spec.tls : NULL,
+		.turnstile = d->spec.turnstile,
+		.where = kinds[listener->link].where,
 		.on_secure = on_secure,
 		.on_message = on_request,
 		.on_closed = on_client_closed,
@@ -242,9 +255,8 @@ static void on_accept(void *data, int fd)
 			d->slots[slot].next_free = d->free_slot;
 			d->free_slot = slot;
 		}
-		d->stats.refused++;
+		refuse(listener, fd, slot == NO_SLOT ? TURNSTILE_FULL : TURNSTILE_MEMORY);
 		free(c);
-		close(fd);
 		return;
 	}
 	c->door = d;
@@ -255,6 +267,7 @@ static void on_accept(void *data, int fd)
 	d->slots[slot].generation++;
 	d->stats.connections++;
 	d->stats.accepted++;
+	turnstile_accepted(d->spec.turnstile);
 	client_update(c);
 }
 
@@ -395,6 +408,7 @@ static void on_tick(void *data)
 
 	for (unsigned int i = 0; i < d->slots_used; i++) {
 		struct client *c = d->slots[i].client;
+		struct peer *peer;
 		uint64_t partial;
 
 		if (!c)
@@ -402,7 +416,9 @@ static void on_tick(void *data)
 		partial = peer_partial_ns(c->peer);
 		if (partial && now - partial > MESSAGE_NS) {
 			d->stats.hostile++;
-			client_end(c);
+			peer = c->peer;
+			client_free(c);
+			peer_refuse(peer, TURNSTILE_SLOW);
 		} else if (c->is_blocked && now - c->blocked_ns > ANSWER_NS) {
 			c->in_flight = 0;
 			c->is_blocked = false;
@@ -418,12 +434,16 @@ static void on_tick(void *data)
 static int listen_for(struct door *d, unsigned int link, const char *address, struct err *e)
 {
 	struct listener *l = &d->listeners[link];
+	int r;
 
 	l->door = d;
 	l->link = link;
 	if (!address || !*address)
 		return 0;
-	return acceptor_open(d->loop, address, d->spec.tls != NULL, on_accept, l, &l->acceptor, e);
+	r = acceptor_open(d->loop, address, d->spec.tls != NULL, on_accept, l, &l->acceptor, e);
+	if (r == 0)
+		acceptor_use_turnstile(l->acceptor, d->spec.turnstile);
+	return r;
 }
 
 static int open_all(struct door *d, struct err *e)
@@ -431,7 +451,8 @@ static int open_all(struct door *d, struct err *e)
 	const struct fanout_limits limits = {.subscribers = d->spec.subscribers,
 					     .tls = d->spec.tls,
 					     .names = d->spec.names,
-					     .name_count = d->spec.name_count};
+					     .name_count = d->spec.name_count,
+					     .turnstile = d->spec.turnstile};
 	int r;
 
 	d->slots = calloc(d->spec.connections, sizeof(*d->slots));

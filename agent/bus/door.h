@@ -26,6 +26,7 @@ struct door_spec {
 	struct credentials *tls;
 	const char *const *names;
 	size_t name_count;
+	struct turnstile *turnstile; /* borrowed; may be NULL */
 	/* For tests; 0: 64 MiB of half-read messages, 16 MiB/s a connection. */
 	size_t budget_bytes;
 	uint64_t read_rate;

@@ -60,7 +60,7 @@ static void on_closed(void *data, struct peer *peer, int r)
 
 	(void)peer;
 	if (r == -EPROTO || r == -EPROTONOSUPPORT || r == -EMSGSIZE || r == -ETIMEDOUT ||
-	    r == -EACCES)
+	    r == -EACCES || r == -EBUSY)
 		s->fanout->stats.hostile++;
 	subscriber_free(s);
 }
@@ -74,6 +74,16 @@ static int on_secure(void *data, struct peer *peer, const struct passport *passp
 	return passport_is_under(passport, l->names, l->name_count) ? 0 : -EACCES;
 }
 
+static void refuse(struct fanout *f, int fd, enum turnstile_reason reason)
+{
+	char peer[PASSPORT_PEER_MAX + 1];
+
+	acceptor_peer_address(fd, peer, sizeof(peer));
+	turnstile_refuse(f->limits.turnstile, reason, "bus", peer, "");
+	f->stats.refused++;
+	close(fd);
+}
+
 static void on_accept(void *data, int fd)
 {
 	struct fanout *f = data;
@@ -84,21 +94,21 @@ static void on_accept(void *data, int fd)
 		.queue_bytes = f->limits.queue_bytes,
 		.queue_messages = QUEUE_MESSAGES,
 		.tls = acceptor_is_tls(f->acceptor) ? f->limits.tls : NULL,
+		.turnstile = f->limits.turnstile,
+		.where = "bus",
 		.on_secure = on_secure,
 		.on_closed = on_closed,
 	};
 	struct subscriber *s;
 
 	if (f->stats.subscribers >= f->limits.subscribers) {
-		f->stats.refused++;
-		close(fd);
+		refuse(f, fd, TURNSTILE_FULL);
 		return;
 	}
 	s = calloc(1, sizeof(*s));
 	if (!s || peer_open(f->loop, fd, &spec, false, s, &s->peer) < 0) {
-		f->stats.refused++;
 		free(s);
-		close(fd);
+		refuse(f, fd, TURNSTILE_MEMORY);
 		return;
 	}
 	s->fanout = f;
@@ -108,6 +118,7 @@ static void on_accept(void *data, int fd)
 	f->first = s;
 	f->stats.subscribers++;
 	f->stats.accepted++;
+	turnstile_accepted(f->limits.turnstile);
 }
 
 int fanout_open(struct loop *loop, const char *address, const struct fanout_limits *limits,
@@ -132,6 +143,7 @@ int fanout_open(struct loop *loop, const char *address, const struct fanout_limi
 		free(f);
 		return r;
 	}
+	acceptor_use_turnstile(f->acceptor, f->limits.turnstile);
 	*ret = f;
 	return 0;
 }

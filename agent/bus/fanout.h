@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "bus/credentials.h"
+#include "bus/turnstile.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,6 +25,7 @@ struct fanout_limits {
 	struct credentials *tls;
 	const char *const *names;
 	size_t name_count;
+	struct turnstile *turnstile; /* borrowed, may be NULL */
 };
 
 struct fanout_stats {

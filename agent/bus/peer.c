@@ -4,10 +4,8 @@
 
 #include "base/clock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +26,7 @@ struct peer {
 	struct outbox own, *outbox;
 	uint8_t hello_sent; /* bytes of the handshake that are gone */
 	struct tls *tls;
+	struct turnstile_place place; /* while its TLS handshake lasts */
 	bool has_ticket;
 	bool is_secure; /* the TLS handshake is done, or there is none */
 	struct passport *passport;
@@ -54,6 +53,7 @@ struct peer *peer_close(struct peer *p)
 		return NULL;
 	CHECK(p->magic == PEER_MAGIC);
 	p->magic = 0;
+	turnstile_leave(p->spec.turnstile, &p->place);
 	loop_remove(p->watch);
 	loop_remove(p->timer);
 	tls_close(p->tls);
@@ -65,11 +65,55 @@ struct peer *peer_close(struct peer *p)
 	return NULL;
 }
 
+/* Negative: none, it left by itself. */
+static int refusal_of(const struct peer *p, int r)
+{
+	switch (r) {
+	case -EACCES:
+		return TURNSTILE_CERTIFICATE;
+	case -ETIMEDOUT:
+		return p->parser.is_ready ? -1 : TURNSTILE_TIMEOUT;
+	case -EBUSY:
+		return TURNSTILE_EVICTED;
+	case -EMSGSIZE:
+		return TURNSTILE_SIZE;
+	case -ENOMEM:
+	case -ENOBUFS:
+		return TURNSTILE_MEMORY;
+	case -EPROTONOSUPPORT:
+	case -EPROTO:
+		return !p->is_secure        ? TURNSTILE_TLS
+		       : p->parser.is_ready ? TURNSTILE_PROTOCOL
+					    : TURNSTILE_HANDSHAKE;
+	default:
+		return -1;
+	}
+}
+
 /* The owner hears of it while the peer is still whole. */
 static void peer_end(struct peer *p, int r)
 {
+	int reason = p->spec.turnstile ? refusal_of(p, r) : -1;
+
+	if (reason >= 0)
+		turnstile_refuse(p->spec.turnstile, (enum turnstile_reason)reason, p->spec.where,
+				 peer_address(p), peer_why(p));
 	p->spec.on_closed(p->data, p, r);
 	peer_close(p);
+}
+
+struct peer *peer_refuse(struct peer *p, enum turnstile_reason reason)
+{
+	turnstile_refuse(p->spec.turnstile, reason, p->spec.where, peer_address(p), "");
+	return peer_close(p);
+}
+
+static void on_evicted(struct turnstile_place *place)
+{
+	struct peer *p = (struct peer *)(void *)((char *)place - offsetof(struct peer, place));
+
+	CHECK(p->magic == PEER_MAGIC);
+	peer_end(p, -EBUSY);
 }
 
 static ssize_t peer_write(void *data, const struct iovec *iov, size_t n)
@@ -246,6 +290,8 @@ static int secure(struct peer *p)
 	if (r < 0)
 		return r;
 	p->is_secure = true;
+	turnstile_leave(p->spec.turnstile, &p->place);
+	turnstile_secured(p->spec.turnstile, tls_is_resumed(p->tls));
 	if (!p->spec.tls_host) {
 		p->passport = malloc(sizeof(*p->passport));
 		if (!p->passport)
@@ -309,6 +355,7 @@ static int open_tls(struct peer *p)
 	if (p->spec.tls_host)
 		return tls_open_client(p->spec.tls, p->fd, p->spec.tls_host, p->spec.tls_ticket,
 				       &p->tls);
+	p->place.evict = on_evicted;
 	return tls_open_server(p->spec.tls, p->fd, &p->tls);
 }
 
@@ -338,13 +385,16 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 		r = loop_add_fd(loop, fd, LOOP_WRITE | (is_connecting ? 0 : LOOP_READ), on_io, p,
 				&p->watch);
 	if (r == 0)
-		r = loop_add_timer(loop, PEER_HANDSHAKE_MS, 0, on_timer, p, &p->timer);
+		r = loop_add_timer(loop, spec->tls_host ? PEER_TLS_CLIENT_MS : PEER_HANDSHAKE_MS, 0,
+				   on_timer, p, &p->timer);
 	if (r < 0) {
 		loop_remove(p->watch);
 		tls_close(p->tls);
 		free(p);
 		return r;
 	}
+	if (p->place.evict)
+		turnstile_enter(p->spec.turnstile, &p->place, clock_mono_ns());
 	*ret = p;
 	return 0;
 }
@@ -366,23 +416,8 @@ const char *peer_why(const struct peer *p)
 
 const char *peer_address(struct peer *p)
 {
-	struct sockaddr_storage ss = {0};
-	socklen_t len = sizeof(ss);
-	char host[INET6_ADDRSTRLEN];
-
-	if (p->address[0] || getpeername(p->fd, (struct sockaddr *)&ss, &len) < 0)
-		return p->address;
-	if (ss.ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
-
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-		snprintf(p->address, sizeof(p->address), "%s:%u", host, ntohs(in->sin_port));
-	} else if (ss.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
-
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-		snprintf(p->address, sizeof(p->address), "[%s]:%u", host, ntohs(in6->sin6_port));
-	}
+	if (!p->address[0])
+		acceptor_peer_address(p->fd, p->address, sizeof(p->address));
 	return p->address;
 }
 

@@ -11,8 +11,10 @@
 #include "bus/outbox.h"
 #include "bus/sp.h"
 #include "bus/tls.h"
+#include "bus/turnstile.h"
 
-#define PEER_HANDSHAKE_MS 5000
+#define PEER_HANDSHAKE_MS  5000 /* both handshakes; of a TLS client, who may wait in a queue: */
+#define PEER_TLS_CLIENT_MS 20000
 
 struct peer;
 
@@ -27,6 +29,9 @@ struct peer_spec {
 	struct credentials *tls;  /* NULL: plain */
 	const char *tls_host;     /* the server that we expect, borrowed; NULL: we are the server */
 	struct tls_ticket *tls_ticket; /* of a client: used, and kept for the next; may be NULL */
+	/* Of a server: counts what is refused, with where it was; borrowed, may be NULL. */
+	struct turnstile *turnstile;
+	const char *where;
 	/* After the TLS handshake of a server; a negative result closes the peer. passport is
 	 * borrowed for the life of the peer. */
 	int (*on_secure)(void *data, struct peer *p, const struct passport *passport);
@@ -46,6 +51,8 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 	      void *data, struct peer **ret);
 /* Without on_closed. NULL is fine; returns NULL. */
 struct peer *peer_close(struct peer *p);
+/* The same, counted as refused. */
+struct peer *peer_refuse(struct peer *p, enum turnstile_reason reason);
 
 bool peer_is_ready(const struct peer *p);
 /* Its TLS session went on with a ticket. */
@@ -73,8 +80,12 @@ typedef void (*acceptor_fn)(void *data, int fd);
  * acceptor_is_tls(), which the address says. */
 int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor_fn fn, void *data,
 		  struct acceptor **ret, struct err *e);
+/* TLS connections wait in the backlog while it has no room; borrowed, NULL is fine. */
+void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile);
 bool acceptor_is_tls(const struct acceptor *a);
 struct acceptor *acceptor_close(struct acceptor *a);
 bool acceptor_is_ipc(const struct acceptor *a);
 unsigned int acceptor_port(const struct acceptor *a);
 uint64_t acceptor_stalls(const struct acceptor *a);
+/* Address of the other end of a socket, "192.0.2.1:5000", "[2001:db8::1]:5000"; "" over ipc. */
+void acceptor_peer_address(int fd, char *buf, size_t size);

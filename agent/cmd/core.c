@@ -412,6 +412,7 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	int r;
 
 	c->config = ctx->config;
+	c->door = ctx->door;
 	c->replies_end = &c->replies;
 	c->applied_end = &c->applied;
 	c->foreign_said.interval_ns = FOREIGN_SAY_NS;

@@ -46,6 +46,7 @@ struct core_ferry;
 
 struct core {
 	const struct config *config;
+	const struct door_page *door; /* may be NULL */
 	struct loop *loop;
 	struct loop_watch *commit_timer;
 	struct fleet *fleet;

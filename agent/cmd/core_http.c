@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cmd/door_page.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -70,7 +71,7 @@ static void fail(struct http_response *r, unsigned int status, const char *why)
 	strbuf_printf(&r->body, "%s\n", why);
 }
 
-#define OWN_ROWS 22
+#define OWN_ROWS 23
 
 struct own_source {
 	struct core_row rows[OWN_ROWS];
@@ -104,9 +105,12 @@ static void own_fill(struct core *c, struct own_source *own)
 	const struct commitlog_stats none = {0}, *log = c->log ? commitlog_stats(c->log) : &none;
 	uint64_t now_ms = clock_real_ns() / NS_PER_MS;
 	size_t live = merge_agents_live(c->fleet, now_ms, c->config->fleet_stale / NS_PER_MS);
+	struct gatelink_stats gate = {0};
 	struct fleet_stats s;
 
 	fleet_stats(c->fleet, &s);
+	if (c->gate)
+		gatelink_server_stats(c->gate, &gate);
 	*own = (struct own_source){
 		.rows =
 			{
@@ -131,6 +135,7 @@ static void own_fill(struct core *c, struct own_source *own)
 				 c->uplink.stats.foreign},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "message",
 				 publisher_refused(c->publisher)},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "passport", gate.malformed},
 				{METRIC_ID_AGGREGATOR_RESETS, NULL, NULL, s.resets},
 				{METRIC_ID_AGGREGATOR_LOG_BYTES, NULL, NULL, log->bytes},
 				{METRIC_ID_AGGREGATOR_COMMITS, "state", "done", log->commits},
@@ -147,7 +152,8 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 	struct core *c = data;
 	struct fleet_source fleet = {0};
 	struct own_source own, ferry = {.process = "ferry"};
-	struct prometheus_source sources[3];
+	struct prometheus_source sources[4];
+	struct door_page door = {0};
 
 	if (view_open(c, q, &fleet) < 0) {
 		fail(r, 500, "no memory for the view");
@@ -161,8 +167,13 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 		(struct prometheus_source){.count = own.count, .get = own_source_get, .data = &own};
 	sources[2] = (struct prometheus_source){
 		.count = ferry.count, .get = own_source_get, .data = &ferry};
+	if (c->door)
+		door_page_read(c->door, &door);
+	sources[3] = (struct prometheus_source){.count = c->door ? door_page_series(&door) : 0,
+						.get = door_page_get,
+						.data = &door};
 	r->content_type = prometheus_content_type(format);
-	if (prometheus_render(sources, 3, format, &r->body, NULL) < 0)
+	if (prometheus_render(sources, 4, format, &r->body, NULL) < 0)
 		fail(r, 500, "too many series for one answer; ask for ?metric=");
 	merge_view_free(fleet.view);
 }

@@ -40,6 +40,8 @@ enum daemon_link {
 	LINK_COUNT
 };
 
+struct door_page;
+
 struct daemon_context {
 	const struct config *config;
 	const char *name;                   /* of this process */
@@ -47,6 +49,8 @@ struct daemon_context {
 	int links[LINK_COUNT];              /* this process's end, or -1 */
 	unsigned int restarts;              /* how often this process was started before */
 	const struct daemon_counts *counts; /* shared, written by the supervisor */
+	struct door_page *door; /* shared, written by the door; of the aggregator, else NULL */
+	const uint8_t *ticket_secret; /* the door's alone: CREDENTIALS_SECRET bytes, else NULL */
 	bool is_sidecar;
 	gid_t group_app, group_admin;
 };

@@ -2,8 +2,11 @@
 /* Process door: the aggregator's public listeners, without nanomsg. One thread. */
 #include "bus/door.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cmd/daemon.h"
+#include "cmd/door_page.h"
+#include "cmd/door_refusals.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +21,9 @@ struct door_process {
 	struct loop *loop;
 	struct door *door;
 	struct credentials *tls; /* NULL: none set */
+	struct door_page *page;
+	struct turnstile turnstile;
+	struct refusals refusals;
 	struct door_stats said;
 };
 
@@ -61,12 +67,45 @@ static void on_report(void *data)
 	p->said = s;
 }
 
+static void on_refused(void *data, enum turnstile_reason reason, const char *where,
+		       const char *peer, const char *why)
+{
+	struct door_process *p = data;
+	uint64_t silent;
+
+	if (refusals_allow(&p->refusals, reason, peer, clock_mono_ns(), &silent))
+		log_warning("door", "refused", "at=%s peer=%s reason=%s why=\"%s\" untold=%lu",
+			    where, *peer ? peer : "ipc", turnstile_reason_names[reason], why,
+			    (unsigned long)silent);
+}
+
+static void on_look(void *data)
+{
+	struct door_process *p = data;
+	struct door_stats s;
+
+	door_stats(p->door, &s);
+	door_page_set(&p->page->clients, s.connections);
+	door_page_set(&p->page->subscribers, s.bus.subscribers);
+}
+
+static void tell_files(struct door_process *p, int r)
+{
+	uint64_t *count = r < 0 ? &p->page->load_failures : &p->page->loads;
+
+	if (r == 0)
+		return;
+	door_page_set(count, *count + 1);
+	door_page_set(&p->page->expires_s, (uint64_t)credentials_expires_s(p->tls));
+}
+
 static void on_refresh(void *data)
 {
 	struct door_process *p = data;
 	struct err e = {0};
 	int r = credentials_refresh(p->tls, &e);
 
+	tell_files(p, r);
 	if (r < 0)
 		log_warning("door", "new TLS files cannot be used, the old ones stay", "why=\"%s\"",
 			    e.text);
@@ -74,8 +113,9 @@ static void on_refresh(void *data)
 		log_info("door", "new TLS files are in use", "");
 }
 
-static int tls_open_files(struct door_process *p, const struct config *c, struct err *e)
+static int tls_open_files(struct door_process *p, const struct daemon_context *ctx, struct err *e)
 {
+	const struct config *c = ctx->config;
 	const struct credentials_files files = {c->tls_ca_file, c->tls_cert_file, c->tls_key_file};
 	struct loop_watch *watch;
 	int r;
@@ -86,9 +126,10 @@ static int tls_open_files(struct door_process *p, const struct config *c, struct
 		return err_set(e, -EINVAL,
 			       "tls.ca_file, tls.cert_file and tls.key_file belong together: set "
 			       "all three or none");
-	r = credentials_open(&files, &p->tls, e);
+	r = credentials_open_lasting(&files, ctx->ticket_secret, &p->tls, e);
 	if (r < 0)
 		return r;
+	tell_files(p, 1);
 	r = loop_add_timer(p->loop, REFRESH_MS, REFRESH_MS, on_refresh, p, &watch);
 	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
 }
@@ -127,15 +168,19 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 		.subscribers = SUBSCRIBERS_MOST,
 		.names = (const char *const *)config->door_subscribers_san.items,
 		.name_count = config->door_subscribers_san.count,
+		.turnstile = &p->turnstile,
 	};
 	struct loop_watch *watch;
 	int r;
 
+	p->page = ctx->door;
+	p->turnstile = (struct turnstile){
+		.counts = &ctx->door->counts, .on_refused = on_refused, .data = p};
 	snprintf(dir, sizeof(dir), "%.140s/private", config->_runtime_dir);
 	r = loop_open(&p->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", err_text(r));
-	r = tls_open_files(p, config, e);
+	r = tls_open_files(p, ctx, e);
 	if (r < 0)
 		return r;
 	spec.tls = p->tls;
@@ -145,6 +190,8 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 	r = loop_add_fd(p->loop, ctx->supervisor_fd, LOOP_READ, on_supervisor, p, &watch);
 	if (r == 0)
 		r = loop_add_timer(p->loop, REPORT_MS, REPORT_MS, on_report, p, &watch);
+	if (r == 0)
+		r = loop_add_timer(p->loop, REFRESH_MS, REFRESH_MS, on_look, p, &watch);
 	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
 }
 

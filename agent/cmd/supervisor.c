@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "base/log.h"
+#include "bus/credentials.h"
+#include "cmd/door_page.h"
 #include "cmd/lock.h"
 
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -49,6 +52,8 @@ struct supervisor {
 	struct child children[PROCESSES_MAX];
 	int links[LINK_COUNT][2];
 	struct daemon_counts *counts;
+	struct door_page *door;
+	uint8_t ticket_secret[CREDENTIALS_SECRET];
 	int signal_fd, lock_fd;
 	uint64_t look_at_ns;
 	bool is_dir_lost;
@@ -96,6 +101,7 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 		.supervisor_fd = pipe_fd,
 		.restarts = c->restarts,
 		.counts = s->counts,
+		.door = s->door,
 		.is_sidecar = s->plan->is_sidecar,
 		.group_app = supervisor_gid_app(s->config),
 		.group_admin = supervisor_gid_admin(s->config),
@@ -113,6 +119,10 @@ static void child_become(struct supervisor *s, struct child *c, int pipe_fd)
 		keep[i + 1] = ctx.links[i];
 	}
 	keep[LINK_COUNT + 1] = s->lock_fd;
+	if (str_equal(spec->name, "door"))
+		ctx.ticket_secret = s->ticket_secret;
+	else
+		explicit_bzero(s->ticket_secret, sizeof(s->ticket_secret));
 	snprintf(title, sizeof(title), "tg-%s", spec->name);
 	prctl(PR_SET_NAME, title, 0, 0, 0);
 	log_set_process(spec->name);
@@ -372,9 +382,18 @@ static int check_addresses(const struct supervisor *s, struct err *e)
 	int r = 0, fd;
 
 	for (size_t i = 0; i < n && r >= 0; i++) {
+		bool is_http = addresses[i] == s->config->api_address ||
+			       addresses[i] == s->config->http_address;
+
 		if (!addresses[i][0] || str_starts(addresses[i], "ipc://"))
 			continue;
-		r = listen_open_secured(addresses[i], 1, &fd, e);
+		if (!is_http && str_starts(addresses[i], "tls+") && !*s->config->tls_cert_file)
+			return err_set(e, -EINVAL,
+				       "%s: needs a certificate; set tls.ca_file, tls.cert_file "
+				       "and tls.key_file",
+				       addresses[i]);
+		r = is_http ? listen_open(addresses[i], 1, &fd, e)
+			    : listen_open_secured(addresses[i], 1, &fd, e);
 		if (r >= 0)
 			close(fd);
 	}
@@ -390,6 +409,15 @@ static int supervisor_open(struct supervisor *s, struct err *e)
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (s->counts == MAP_FAILED)
 		return err_set(e, -errno, "no shared memory: %s", err_text(errno));
+	if (s->plan->side == CONFIG_AGGREGATOR) {
+		s->door = door_page_new();
+		if (!s->door)
+			return err_set(e, -ENOMEM, "no shared memory: out of memory");
+		/* So that agents resume their TLS sessions with a door that was restarted. */
+		if (getrandom(s->ticket_secret, sizeof(s->ticket_secret), 0) !=
+		    sizeof(s->ticket_secret))
+			return err_set(e, -EIO, "no random numbers");
+	}
 	CHECK(s->plan->process_count <= PROCESSES_MAX);
 	for (size_t i = 0; i < s->plan->process_count; i++) {
 		s->children[i] = (struct child){.process = &s->plan->processes[i], .pipe = -1};

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counts at the listeners, and the list of TLS handshakes that are not done. Pure. */
+#include "bus/turnstile.h"
+
+#include "base/err.h"
+
+const char *const turnstile_reason_names[TURNSTILE_REASONS] = {
+	[TURNSTILE_TLS] = "tls",
+	[TURNSTILE_CERTIFICATE] = "certificate",
+	[TURNSTILE_HANDSHAKE] = "handshake",
+	[TURNSTILE_TIMEOUT] = "timeout",
+	[TURNSTILE_EVICTED] = "evicted",
+	[TURNSTILE_PROTOCOL] = "protocol",
+	[TURNSTILE_SIZE] = "size",
+	[TURNSTILE_SLOW] = "slow",
+	[TURNSTILE_FULL] = "full",
+	[TURNSTILE_MEMORY] = "memory",
+	[TURNSTILE_GONE] = "gone",
+};
+
+const char *const turnstile_reason_texts[TURNSTILE_REASONS] = {
+	[TURNSTILE_TLS] = "no TLS that is known here",
+	[TURNSTILE_CERTIFICATE] = "the certificate names nobody who is let in here",
+	[TURNSTILE_HANDSHAKE] = "no SP handshake, or another protocol's",
+	[TURNSTILE_TIMEOUT] = "the handshake took too long",
+	[TURNSTILE_EVICTED] = "the handshake took long and others waited",
+	[TURNSTILE_PROTOCOL] = "malformed, or it spoke where it may only listen",
+	[TURNSTILE_SIZE] = "a message is larger than allowed",
+	[TURNSTILE_SLOW] = "a message was begun and not ended",
+	[TURNSTILE_FULL] = "too many connections",
+	[TURNSTILE_MEMORY] = "no memory left for it",
+	[TURNSTILE_GONE] = "it had left",
+};
+
+/* One writer: it needs no addition that is atomic, readers need words that are whole. */
+static void count(uint64_t *n)
+{
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+}
+
+static struct turnstile_counts *counts_of(struct turnstile *t)
+{
+	return t->counts ? t->counts : &t->own;
+}
+
+void turnstile_accepted(struct turnstile *t)
+{
+	if (t)
+		count(&counts_of(t)->accepted);
+}
+
+void turnstile_gone(struct turnstile *t)
+{
+	if (t)
+		count(&counts_of(t)->refused[TURNSTILE_GONE]);
+}
+
+void turnstile_secured(struct turnstile *t, bool is_resumed)
+{
+	if (!t)
+		return;
+	count(is_resumed ? &counts_of(t)->handshakes_resumed : &counts_of(t)->handshakes_full);
+}
+
+void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const char *where,
+		      const char *peer, const char *why)
+{
+	if (!t)
+		return;
+	count(&counts_of(t)->refused[reason]);
+	if (t->on_refused)
+		t->on_refused(t->data, reason, where, peer,
+			      *why ? why : turnstile_reason_texts[reason]);
+}
+
+/* ---- handshakes ---- */
+
+void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns)
+{
+	if (!t)
+		return;
+	CHECK(!p->is_in);
+	p->since_ns = now_ns;
+	p->is_in = true;
+	p->next = NULL;
+	p->prev = t->newest;
+	if (t->newest)
+		t->newest->next = p;
+	else
+		t->oldest = p;
+	t->newest = p;
+	t->half++;
+}
+
+void turnstile_leave(struct turnstile *t, struct turnstile_place *p)
+{
+	if (!t || !p->is_in)
+		return;
+	if (p->prev)
+		p->prev->next = p->next;
+	else
+		t->oldest = p->next;
+	if (p->next)
+		p->next->prev = p->prev;
+	else
+		t->newest = p->prev;
+	p->is_in = false;
+	t->half--;
+}
+
+bool turnstile_has_room(struct turnstile *t, uint64_t now_ns)
+{
+	struct turnstile_place *p;
+
+	if (!t || t->half < (t->half_most ? t->half_most : TURNSTILE_HALF_MOST))
+		return true;
+	p = t->oldest;
+	if (now_ns - p->since_ns < TURNSTILE_HALF_NS)
+		return false;
+	p->evict(p);
+	CHECK(t->oldest != p);
+	return true;
+}
+
+void turnstile_counts_read(const struct turnstile_counts *c, struct turnstile_counts *ret)
+{
+	const uint64_t *from = &c->accepted;
+	uint64_t *to = &ret->accepted;
+
+	_Static_assert(sizeof(*c) % sizeof(*from) == 0, "words only");
+	for (size_t i = 0; i < sizeof(*c) / sizeof(*from); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the listeners of one process share: who came in, who was refused and why, and a limit of TLS
+ * handshakes that are not done. The oldest of them gives way when it has had its time and others
+ * wait, so that silent connections shut nobody out. One thread; its counts may be read by others.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TURNSTILE_HALF_MOST 256
+/* Under load an honest handshake waits for those before it: 256 at 1.3 ms. */
+#define TURNSTILE_HALF_NS 1000000000ull
+
+enum turnstile_reason {
+	TURNSTILE_TLS,         /* no TLS, or nothing in common */
+	TURNSTILE_CERTIFICATE, /* none, not valid, of another authority, or it names nobody */
+	TURNSTILE_HANDSHAKE,   /* no SP, or another protocol of it */
+	TURNSTILE_TIMEOUT,     /* not done with its handshakes in time */
+	TURNSTILE_EVICTED,     /* the same, and others waited for its place */
+	TURNSTILE_PROTOCOL,    /* malformed, or it spoke where it only listens */
+	TURNSTILE_SIZE,        /* a message larger than allowed */
+	TURNSTILE_SLOW,        /* a message begun and not ended in its time */
+	TURNSTILE_FULL,        /* too many connections */
+	TURNSTILE_MEMORY,      /* of the process, or the budget of half-read messages */
+	TURNSTILE_GONE,        /* it had left before it was looked at; not told */
+	TURNSTILE_REASONS
+};
+
+/* For labels; and for the log, where nobody knows better. */
+extern const char *const turnstile_reason_names[TURNSTILE_REASONS];
+extern const char *const turnstile_reason_texts[TURNSTILE_REASONS];
+
+/* Only grow. May lie in shared memory: one process writes, word by word. */
+struct turnstile_counts {
+	uint64_t accepted;
+	uint64_t handshakes_full, handshakes_resumed; /* TLS, done */
+	uint64_t refused[TURNSTILE_REASONS];
+};
+
+/* A connection in its TLS handshake; inside its owner. */
+struct turnstile_place {
+	struct turnstile_place *prev, *next;
+	uint64_t since_ns;
+	void (*evict)(struct turnstile_place *place); /* must leave */
+	bool is_in;
+};
+
+struct turnstile {
+	struct turnstile_counts *counts; /* NULL: own */
+	/* May be NULL. where: which listener; peer: its address, "" over ipc. */
+	void (*on_refused)(void *data, enum turnstile_reason reason, const char *where,
+			   const char *peer, const char *why);
+	void *data;
+	unsigned int half_most; /* 0: TURNSTILE_HALF_MOST */
+	/* own */
+	struct turnstile_counts own;
+	struct turnstile_place *oldest, *newest;
+	unsigned int half;
+};
+
+/* All of them take NULL for t, and do nothing (turnstile_has_room: true). */
+void turnstile_accepted(struct turnstile *t);
+void turnstile_gone(struct turnstile *t);
+void turnstile_secured(struct turnstile *t, bool is_resumed);
+/* why: "" is the reason's own text. */
+void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const char *where,
+		      const char *peer, const char *why);
+
+void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns);
+void turnstile_leave(struct turnstile *t, struct turnstile_place *p);
+/* For one more handshake; may evict. False: let it wait in the backlog. */
+bool turnstile_has_room(struct turnstile *t, uint64_t now_ns);
+
+/* Of counts that another process may be writing. */
+void turnstile_counts_read(const struct turnstile_counts *c, struct turnstile_counts *ret);
