@@ -10,7 +10,7 @@ use warnings;
 use File::Temp qw(tempdir);
 use HTTP::Tiny;
 use IO::Handle;
-use POSIX qw(WNOHANG _exit);
+use POSIX qw(WNOHANG _exit strftime);
 use Time::HiRes qw(time sleep);
 
 use Proxy;
@@ -58,13 +58,14 @@ sub enter {
 
 # ---- what runs ----
 
-# new(agents => N, tick => '50ms', aggregator => {section => "lines"}, spool_mb => N, log_mb => N)
+# new(agents => N, tick => '1s', log_bytes => '1MiB', spool_bytes => '4MiB', spool_mb => N, log_mb => N,
+#     rate => N): rate: all clocks of the daemons, timeouts too, run so many times as fast (libfaketime).
 sub new {
 	my ($class, %o) = @_;
 	my $self = bless {
 		agents => $o{agents} // 3, tick => $o{tick} // '100ms', options => \%o, kills => {},
 		supervisors => {}, dir => tempdir('tidegate-chaos-XXXXXX', DIR => '/tmp'), log => [],
-		http => HTTP::Tiny->new(timeout => 5), clocks => {}, stopped => {},
+		http => HTTP::Tiny->new(timeout => 5), clocks => {}, began => time,
 	}, $class;
 	my $dir = $self->{dir};
 	chmod 0711, $dir;
@@ -143,16 +144,24 @@ sub spawn {
 		$ENV{LD_PRELOAD} = $self->{faketime};
 		$ENV{FAKETIME_TIMESTAMP_FILE} = $clock;
 		$ENV{FAKETIME_CACHE_DURATION} = 1;
-		$ENV{FAKETIME_DONT_FAKE_MONOTONIC} = 1;
-		$ENV{$_} = $self->{clock_env}{$_} for keys %{$self->{clock_env} // {}};
+		$ENV{FAKETIME_DONT_FAKE_MONOTONIC} = $self->{options}{rate} ? 0 : 1;
 	}
 	exec @command or _exit(127);
+}
+
+# Seconds since the Unix epoch on the clocks of the daemons; they began to be fast at new().
+sub fast_time { my ($self) = @_; return $self->{began} + (time - $self->{began}) * $self->{options}{rate} }
+
+sub clock_text {
+	my ($self, $daemon) = @_;
+	return $self->{clocks}{$daemon} // '+0' unless $self->{options}{rate};
+	return strftime('@%Y-%m-%d %H:%M:%S', localtime $self->fast_time) . " x$self->{options}{rate}";
 }
 
 # The keeper of a chaos agent has nothing to probe: without the right to load programs it starts at once.
 sub start_agent {
 	my ($self, $i) = @_;
-	$self->set_clock("agent$i", $self->{clocks}{"agent$i"} // '+0');
+	$self->set_clock("agent$i", $self->clock_text("agent$i"));
 	$self->{supervisors}{"agent$i"} = $self->spawn("agent$i", "$self->{dir}/clock/agent$i", 'setpriv',
 		'--bounding-set=-bpf,-perfmon,-sys_admin', "$build/tidegate", 'agent', '--sidecar', '--config',
 		"$self->{dir}/agent$i.yaml");
@@ -160,7 +169,7 @@ sub start_agent {
 
 sub start_aggregator {
 	my ($self) = @_;
-	$self->set_clock('aggregator', $self->{clocks}{aggregator} // '+0');
+	$self->set_clock('aggregator', $self->clock_text('aggregator'));
 	$self->{supervisors}{aggregator} = $self->spawn('aggregator', "$self->{dir}/clock/aggregator",
 		"$build/tidegate", 'aggregator', '--config', "$self->{dir}/aggregator.yaml");
 }
@@ -251,7 +260,6 @@ sub look_after {
 	my ($self) = @_;
 	for my $daemon (keys %{$self->{supervisors}}) {
 		next if waitpid($self->{supervisors}{$daemon}, WNOHANG) <= 0;
-		delete $self->{stopped}{$daemon};
 		$daemon =~ /^agent(\d+)/ ? $self->start_agent($1) : $self->start_aggregator;
 	}
 }
