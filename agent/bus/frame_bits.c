@@ -2,7 +2,11 @@
 /* Bit streams: see frame_bits.h. Pure. */
 #include "bus/frame_bits.h"
 
+#include <endian.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define WORD_BITS 56u /* what one word holds wherever in a byte it begins */
 
 static unsigned int significant(uint64_t v)
 {
@@ -22,32 +26,45 @@ void frame_bits_fini(struct frame_bits_writer *w)
 	*w = (struct frame_bits_writer){0};
 }
 
+/* Room for a word behind what is there. */
+static bool has_room(struct frame_bits_writer *w)
+{
+	size_t cap = w->cap ? w->cap * 2 : 256;
+	uint8_t *data;
+
+	if (w->size + 8 <= w->cap)
+		return true;
+	data = realloc(w->data, cap);
+	if (!data) {
+		w->failed = true;
+		return false;
+	}
+	w->data = data;
+	w->cap = cap;
+	return true;
+}
+
 void frame_bits_put(struct frame_bits_writer *w, uint64_t value, unsigned int bits)
 {
-	while (bits && !w->failed) {
-		unsigned int room = w->used ? 8 - w->used : 0, n;
+	unsigned int used = w->used;
+	size_t byte = w->size - (used != 0);
+	uint64_t word;
 
-		if (!room) {
-			if (w->size == w->cap) {
-				size_t cap = w->cap ? w->cap * 2 : 256;
-				uint8_t *data = realloc(w->data, cap);
-
-				if (!data) {
-					w->failed = true;
-					return;
-				}
-				w->data = data;
-				w->cap = cap;
-			}
-			w->data[w->size++] = 0;
-			room = 8;
-		}
-		n = bits < room ? bits : room;
-		w->data[w->size - 1] |=
-			(uint8_t)((value >> (bits - n) & ((1u << n) - 1)) << (room - n));
-		w->used = (8 - room + n) & 7;
-		bits -= n;
+	if (bits > WORD_BITS) {
+		frame_bits_put(w, value >> WORD_BITS, bits - WORD_BITS);
+		frame_bits_put(w, value, WORD_BITS);
+		return;
 	}
+	if (!bits || w->failed || !has_room(w))
+		return;
+	word = value << (64 - bits) >> used;
+	if (used)
+		word |= (uint64_t)w->data[byte] << 56;
+	word = htobe64(word);
+	memcpy(w->data + byte, &word, sizeof(word));
+	used += bits;
+	w->size = byte + (used + 7) / 8;
+	w->used = used & 7;
 }
 
 void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k)
@@ -71,24 +88,41 @@ void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k
 
 void frame_bits_cost_add(struct frame_bits_cost *cost, uint64_t v)
 {
-	unsigned int bits = significant(v);
+	cost->values[significant(v)]++;
+}
 
-	for (unsigned int k = 0; k <= FRAME_BITS_K_MOST; k++) {
-		unsigned int c = bits > k ? bits - k : 0;
+static uint64_t cost_of(const struct frame_bits_cost *cost, unsigned int k, unsigned int most)
+{
+	uint64_t bits = 0;
 
-		cost->bits[k] += c + 1 + (c > 1 ? c - 1 : 0) + k;
+	for (unsigned int b = 0; b <= most; b++) {
+		unsigned int c = b > k ? b - k : 0;
+
+		bits += cost->values[b] * (c + 1 + (c > 1 ? c - 1 : 0) + k);
 	}
-	cost->length_bits += 7 + (bits > 1 ? bits - 1 : 0);
+	return bits;
 }
 
 unsigned int frame_bits_best(const struct frame_bits_cost *cost)
 {
-	unsigned int best = 0;
+	unsigned int best = 0, most = 64;
+	uint64_t least, length_bits = 0;
 
-	for (unsigned int k = 1; k <= FRAME_BITS_K_MOST; k++)
-		if (cost->bits[k] < cost->bits[best])
+	while (most && !cost->values[most])
+		most--;
+	least = cost_of(cost, 0, most);
+	/* Beyond the longest value a parameter only costs. */
+	for (unsigned int k = 1; k <= most && k <= FRAME_BITS_K_MOST; k++) {
+		uint64_t bits = cost_of(cost, k, most);
+
+		if (bits < least) {
+			least = bits;
 			best = k;
-	return cost->length_bits < cost->bits[best] ? FRAME_BITS_K_LENGTH : best;
+		}
+	}
+	for (unsigned int b = 0; b <= most; b++)
+		length_bits += cost->values[b] * (7 + (b > 1 ? b - 1 : 0));
+	return length_bits < least ? FRAME_BITS_K_LENGTH : best;
 }
 
 void frame_bits_open(struct frame_bits_reader *r, const uint8_t *data, size_t size)
@@ -96,46 +130,86 @@ void frame_bits_open(struct frame_bits_reader *r, const uint8_t *data, size_t si
 	*r = (struct frame_bits_reader){.data = data, .bits = (uint64_t)size * 8};
 }
 
+/* At least WORD_BITS bits from here on, the first one highest; 0 beyond the end. */
+static uint64_t peek(const struct frame_bits_reader *r)
+{
+	size_t byte = r->at >> 3, size = r->bits >> 3;
+	uint64_t word = 0;
+
+	if (byte + 8 <= size)
+		memcpy(&word, r->data + byte, sizeof(word));
+	else if (byte < size)
+		memcpy(&word, r->data + byte, size - byte);
+	return be64toh(word) << (r->at & 7);
+}
+
 uint64_t frame_bits_get(struct frame_bits_reader *r, unsigned int bits)
 {
-	uint64_t v = 0;
+	uint64_t v;
 
 	if (r->failed || bits > r->bits - r->at) {
 		r->failed = true;
 		return 0;
 	}
-	while (bits) {
-		unsigned int room = 8 - (unsigned int)(r->at & 7), n = bits < room ? bits : room;
-		unsigned int byte = r->data[r->at >> 3];
-
-		v = v << n | (byte >> (room - n) & ((1u << n) - 1));
-		r->at += n;
-		bits -= n;
+	if (!bits)
+		return 0;
+	if (bits > WORD_BITS) {
+		v = frame_bits_get(r, bits - WORD_BITS) << WORD_BITS;
+		return v | frame_bits_get(r, WORD_BITS);
 	}
+	v = peek(r) >> (64 - bits);
+	r->at += bits;
 	return v;
 }
 
-uint64_t frame_bits_get_code(struct frame_bits_reader *r, unsigned int k)
+/* A code whose length does not fit into a word. */
+static uint64_t get_long_code(struct frame_bits_reader *r, unsigned int k)
 {
 	unsigned int c = 0;
 	uint64_t u;
 
-	if (k == FRAME_BITS_K_LENGTH) {
-		c = (unsigned int)frame_bits_get(r, 7);
-		if (c > 64)
+	while (!r->failed && !frame_bits_get(r, 1))
+		if (++c > 64 - k)
 			r->failed = true;
-		k = 0;
-	} else {
-		while (!r->failed && !frame_bits_get(r, 1))
-			if (++c > 64 - k)
-				r->failed = true;
-	}
 	if (r->failed)
 		return 0;
 	u = c ? (uint64_t)1 << (c - 1) : 0;
 	if (c > 1)
 		u |= frame_bits_get(r, c - 1);
 	return k ? u << k | frame_bits_get(r, k) : u;
+}
+
+static uint64_t get_length_code(struct frame_bits_reader *r)
+{
+	unsigned int c = (unsigned int)frame_bits_get(r, 7);
+
+	if (c > 64)
+		r->failed = true;
+	if (r->failed || !c)
+		return 0;
+	return (uint64_t)1 << (c - 1) | frame_bits_get(r, c - 1);
+}
+
+uint64_t frame_bits_get_code(struct frame_bits_reader *r, unsigned int k)
+{
+	unsigned int c, low, all;
+	uint64_t word;
+
+	if (k == FRAME_BITS_K_LENGTH)
+		return get_length_code(r);
+	word = peek(r);
+	c = word ? (unsigned int)__builtin_clzll(word) : 64;
+	low = k + (c > 1 ? c - 1 : 0); /* bits behind the one */
+	all = c + 1 + low;
+	if (all > WORD_BITS)
+		return get_long_code(r, k);
+	if (r->failed || all > r->bits - r->at) {
+		r->failed = true;
+		return 0;
+	}
+	r->at += all;
+	word = low ? word << (c + 1) >> (64 - low) : 0;
+	return c ? word | (uint64_t)1 << low : word;
 }
 
 unsigned int frame_bits_get_k(struct frame_bits_reader *r)

@@ -29,10 +29,9 @@ void frame_bits_fini(struct frame_bits_writer *w);
 void frame_bits_put(struct frame_bits_writer *w, uint64_t value, unsigned int bits);
 void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k);
 
-/* Collects what values cost under each parameter; frame_bits_best() is the cheapest. */
+/* Collects how long values are; frame_bits_best() is the parameter under which they cost least. */
 struct frame_bits_cost {
-	uint64_t bits[FRAME_BITS_K_MOST + 1];
-	uint64_t length_bits;
+	uint64_t values[65]; /* by significant bits */
 };
 
 void frame_bits_cost_add(struct frame_bits_cost *cost, uint64_t v);
