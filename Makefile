@@ -270,6 +270,11 @@ bench: $(B)/.deps-bench
 bench-all: all $(BENCH_BINS) $(LOAD_BINS)
 	$(Q)tests/bench/run $(BENCH)
 
+# Frames of real gateways for benches and the dictionary; the recording is kept in tests/data/frames.
+.PHONY: record
+record: $(B)/.deps-check $(B)/tidegate
+	$(Q)tests/bench/record
+
 # ---- lint: the fast part is in check; analyze is the slow one ---------------------------------
 .PHONY: lint analyze format
 lint: $(GEN_HEADERS)
@@ -385,6 +390,7 @@ help:
 #: make check           installs what is missing, builds, runs all tests and counts them
 #: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
 #: make bench           measures the budgets, writes build/bench.json
+#: make record          records frames of real gateways into tests/data/frames
 #: make chaos           kills CHAOS_KILLS (1000) processes of the memory and of the bus, and adds up
 #: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
 #: make lint            all linters; make analyze: gcc -fanalyzer (slow)
