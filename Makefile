@@ -275,6 +275,22 @@ bench-all: all $(BENCH_BINS) $(LOAD_BINS)
 record: $(B)/.deps-check $(B)/tidegate
 	$(Q)tests/bench/record
 
+# What the frame codec learnt from them. The released files never change: a better training is another
+# version beside them.
+TRAIN := $(B)/tests/train/train
+TRAINED_ON := $(addprefix tests/data/frames/,nginx.spool haproxy.spool caddy.spool)
+$(TRAIN): tests/train/train.c tests/recording.h $(LIB)
+	$(call say,TRAIN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
+.PHONY: dictionary
+dictionary: $(TRAIN)
+	@mkdir -p $(B)/dictionary
+	$(Q)$(TRAIN) codes $(TRAINED_ON) >$(B)/dictionary/frame_code.def
+	$(Q)for f in agent/bus/frame_code.def; do cmp -s $$f $(B)/dictionary/$${f##*/} && \
+		echo "$$f is what training gives" || \
+		echo "$(B)/dictionary/$${f##*/} is not $$f: unless that is released, copy it"; done
+
 # ---- lint: the fast part is in check; analyze is the slow one ---------------------------------
 .PHONY: lint analyze format
 lint: $(GEN_HEADERS)
@@ -391,6 +407,7 @@ help:
 #: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
 #: make bench           measures the budgets, writes build/bench.json
 #: make record          records frames of real gateways into tests/data/frames
+#: make dictionary      trains the frame codec on tests/data/frames and compares
 #: make chaos           kills CHAOS_KILLS (1000) processes of the memory and of the bus, and adds up
 #: make fuzz            runs each fuzzer for FUZZ_SECONDS (20)
 #: make lint            all linters; make analyze: gcc -fanalyzer (slow)

@@ -2,16 +2,7 @@
 /* Bit streams: see frame_bits.h. Pure. */
 #include "bus/frame_bits.h"
 
-#include <endian.h>
 #include <stdlib.h>
-#include <string.h>
-
-#define WORD_BITS 56u /* what one word holds wherever in a byte it begins */
-
-static unsigned int significant(uint64_t v)
-{
-	return v ? 64 - (unsigned int)__builtin_clzll(v) : 0;
-}
 
 void frame_bits_reset(struct frame_bits_writer *w)
 {
@@ -50,9 +41,9 @@ void frame_bits_put(struct frame_bits_writer *w, uint64_t value, unsigned int bi
 	size_t byte = w->size - (used != 0);
 	uint64_t word;
 
-	if (bits > WORD_BITS) {
-		frame_bits_put(w, value >> WORD_BITS, bits - WORD_BITS);
-		frame_bits_put(w, value, WORD_BITS);
+	if (bits > FRAME_BITS_WORD) {
+		frame_bits_put(w, value >> FRAME_BITS_WORD, bits - FRAME_BITS_WORD);
+		frame_bits_put(w, value, FRAME_BITS_WORD);
 		return;
 	}
 	if (!bits || w->failed || !has_room(w))
@@ -72,13 +63,13 @@ void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k
 	unsigned int c;
 
 	if (k == FRAME_BITS_K_LENGTH) {
-		c = significant(v);
+		c = frame_bits_significant(v);
 		frame_bits_put(w, c, 7);
 		if (c > 1)
 			frame_bits_put(w, v, c - 1);
 		return;
 	}
-	c = significant(v >> k);
+	c = frame_bits_significant(v >> k);
 	frame_bits_put(w, 0, c);
 	frame_bits_put(w, 1, 1);
 	if (c > 1)
@@ -88,7 +79,7 @@ void frame_bits_put_code(struct frame_bits_writer *w, uint64_t v, unsigned int k
 
 void frame_bits_cost_add(struct frame_bits_cost *cost, uint64_t v)
 {
-	cost->values[significant(v)]++;
+	cost->values[frame_bits_significant(v)]++;
 }
 
 static uint64_t cost_of(const struct frame_bits_cost *cost, unsigned int k, unsigned int most)
@@ -103,7 +94,7 @@ static uint64_t cost_of(const struct frame_bits_cost *cost, unsigned int k, unsi
 	return bits;
 }
 
-unsigned int frame_bits_best(const struct frame_bits_cost *cost)
+unsigned int frame_bits_best(const struct frame_bits_cost *cost, uint64_t *ret_bits)
 {
 	unsigned int best = 0, most = 64;
 	uint64_t least, length_bits = 0;
@@ -122,25 +113,13 @@ unsigned int frame_bits_best(const struct frame_bits_cost *cost)
 	}
 	for (unsigned int b = 0; b <= most; b++)
 		length_bits += cost->values[b] * (7 + (b > 1 ? b - 1 : 0));
+	*ret_bits = length_bits < least ? length_bits : least;
 	return length_bits < least ? FRAME_BITS_K_LENGTH : best;
 }
 
 void frame_bits_open(struct frame_bits_reader *r, const uint8_t *data, size_t size)
 {
 	*r = (struct frame_bits_reader){.data = data, .bits = (uint64_t)size * 8};
-}
-
-/* At least WORD_BITS bits from here on, the first one highest; 0 beyond the end. */
-static uint64_t peek(const struct frame_bits_reader *r)
-{
-	size_t byte = r->at >> 3, size = r->bits >> 3;
-	uint64_t word = 0;
-
-	if (byte + 8 <= size)
-		memcpy(&word, r->data + byte, sizeof(word));
-	else if (byte < size)
-		memcpy(&word, r->data + byte, size - byte);
-	return be64toh(word) << (r->at & 7);
 }
 
 uint64_t frame_bits_get(struct frame_bits_reader *r, unsigned int bits)
@@ -153,11 +132,11 @@ uint64_t frame_bits_get(struct frame_bits_reader *r, unsigned int bits)
 	}
 	if (!bits)
 		return 0;
-	if (bits > WORD_BITS) {
-		v = frame_bits_get(r, bits - WORD_BITS) << WORD_BITS;
-		return v | frame_bits_get(r, WORD_BITS);
+	if (bits > FRAME_BITS_WORD) {
+		v = frame_bits_get(r, bits - FRAME_BITS_WORD) << FRAME_BITS_WORD;
+		return v | frame_bits_get(r, FRAME_BITS_WORD);
 	}
-	v = peek(r) >> (64 - bits);
+	v = frame_bits_peek(r) >> (64 - bits);
 	r->at += bits;
 	return v;
 }
@@ -179,7 +158,7 @@ static uint64_t get_long_code(struct frame_bits_reader *r, unsigned int k)
 	return k ? u << k | frame_bits_get(r, k) : u;
 }
 
-static uint64_t get_length_code(struct frame_bits_reader *r)
+uint64_t frame_bits_get_length(struct frame_bits_reader *r)
 {
 	unsigned int c = (unsigned int)frame_bits_get(r, 7);
 
@@ -196,12 +175,12 @@ uint64_t frame_bits_get_code(struct frame_bits_reader *r, unsigned int k)
 	uint64_t word;
 
 	if (k == FRAME_BITS_K_LENGTH)
-		return get_length_code(r);
-	word = peek(r);
+		return frame_bits_get_length(r);
+	word = frame_bits_peek(r);
 	c = word ? (unsigned int)__builtin_clzll(word) : 64;
 	low = k + (c > 1 ? c - 1 : 0); /* bits behind the one */
 	all = c + 1 + low;
-	if (all > WORD_BITS)
+	if (all > FRAME_BITS_WORD)
 		return get_long_code(r, k);
 	if (r->failed || all > r->bits - r->at) {
 		r->failed = true;
@@ -216,7 +195,7 @@ unsigned int frame_bits_get_k(struct frame_bits_reader *r)
 {
 	unsigned int k = (unsigned int)frame_bits_get(r, FRAME_BITS_K_BITS);
 
-	if (k > FRAME_BITS_K_MOST && k != FRAME_BITS_K_LENGTH)
+	if (k > FRAME_BITS_K_MOST && k != FRAME_BITS_K_LENGTH && k != FRAME_BITS_K_TRAINED)
 		r->failed = true;
 	return k;
 }

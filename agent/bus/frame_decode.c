@@ -4,17 +4,14 @@
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
-#include "bus/frame_bits.h"
-#include "bus/frame_budget.h"
 #include "bus/frame_name.h"
+#include "bus/frame_values.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
-
-#define FRAME_BUDGET_BYTES (8u * FRAME_PLAIN_MAX)
 
 struct decoded {
 	struct frame frame; /* first: what the caller holds */
@@ -38,19 +35,6 @@ static void decoded_free(struct decoded **d)
 		frame_free(&(*d)->frame);
 }
 
-/* Why an allocation from the budget failed. */
-static int budget_error(const struct frame_budget *b, struct err *e)
-{
-	if (b->is_failed)
-		return err_set(e, -ENOMEM, "frame: out of memory");
-	return err_set(e, -E2BIG, "frame: needs more than %u bytes of memory", FRAME_BUDGET_BYTES);
-}
-
-static int damaged(struct err *e, const char *what)
-{
-	return err_set(e, -EBADMSG, "frame: damaged: %s", what);
-}
-
 /* One context a thread, kept: making one costs more than a small frame. */
 static ZSTD_DCtx *zstd_context(void)
 {
@@ -70,7 +54,7 @@ static int decompress(struct frame_budget *b, const uint8_t *data, size_t size,
 	size_t n;
 
 	if (plain == ZSTD_CONTENTSIZE_ERROR || plain == ZSTD_CONTENTSIZE_UNKNOWN)
-		return damaged(e, "no zstd frame with its size");
+		return frame_is_damaged(e, "no zstd frame with its size");
 	if (plain > FRAME_PLAIN_MAX)
 		return err_set(e, -E2BIG, "frame: %llu bytes unpacked, %u are allowed", plain,
 			       FRAME_PLAIN_MAX);
@@ -79,15 +63,15 @@ static int decompress(struct frame_budget *b, const uint8_t *data, size_t size,
 			       ZSTD_getDictID_fromFrame(data, size));
 	out = frame_budget_array(b, (size_t)plain, 1);
 	if (!out)
-		return budget_error(b, e);
+		return frame_budget_error(b, e);
 	context = zstd_context();
 	if (!context)
 		return err_set(e, -ENOMEM, "frame: out of memory");
 	n = ZSTD_decompressDCtx(context, out, (size_t)plain, data, size);
 	if (ZSTD_isError(n))
-		return damaged(e, ZSTD_getErrorName(n));
+		return frame_is_damaged(e, ZSTD_getErrorName(n));
 	if (n != plain)
-		return damaged(e, "zstd frame is shorter than it says");
+		return frame_is_damaged(e, "zstd frame is shorter than it says");
 	*ret_data = out;
 	*ret_size = n;
 	return 0;
@@ -102,13 +86,13 @@ static int unseal(struct frame_budget *b, const uint8_t *data, size_t size,
 		return err_set(e, -E2BIG, "frame: %zu bytes, %u are allowed", size,
 			       FRAME_SEALED_MAX);
 	if (size < FRAME_SEAL_BYTES)
-		return damaged(e, "too short");
+		return frame_is_damaged(e, "too short");
 	if (data[0] & ~(FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY))
-		return damaged(e, "unknown flags");
+		return frame_is_damaged(e, "unknown flags");
 	crc = (uint32_t)data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
 	      (uint32_t)data[4] << 24;
 	if (crc32c(0, data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES) != crc)
-		return damaged(e, "checksum");
+		return frame_is_damaged(e, "checksum");
 	if (data[0] & FRAME_FLAG_DICTIONARY)
 		return err_set(e, -ENOKEY, "frame: packed with a dictionary that is not here");
 	data += FRAME_SEAL_BYTES;
@@ -117,190 +101,6 @@ static int unseal(struct frame_budget *b, const uint8_t *data, size_t size,
 		return decompress(b, data, size, ret_data, ret_size, e);
 	*ret_data = data;
 	*ret_size = size;
-	return 0;
-}
-
-/* Reads how many items a section has; each needs at least min_bits. */
-static int section_open(struct frame_bits_reader *r, const ProtobufCBinaryData *section,
-			unsigned int min_bits, size_t *ret_n, struct err *e)
-{
-	uint64_t n;
-
-	frame_bits_open(r, section->data, section->len);
-	*ret_n = 0;
-	if (!section->len)
-		return 0;
-	n = frame_bits_get_code(r, FRAME_BITS_K_COUNT);
-	if (r->failed || !n || n > (r->bits - r->at) / min_bits)
-		return damaged(e, "number of items");
-	if (n > FRAME_SERIES_MAX)
-		return err_set(e, -E2BIG, "frame: %llu series in a section, %u are allowed",
-			       (unsigned long long)n, FRAME_SERIES_MAX);
-	*ret_n = (size_t)n;
-	return 0;
-}
-
-/* Next id of an ascending list; 0 when it is damaged. */
-static uint32_t next_id(struct frame_bits_reader *r, uint32_t prev, unsigned int k)
-{
-	uint64_t gap = frame_bits_get_code(r, k);
-
-	if (gap >= FRAME_ID_MAX - prev)
-		r->failed = true;
-	return r->failed ? 0 : prev + 1 + (uint32_t)gap;
-}
-
-static int read_counters(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
-{
-	struct frame_bits_reader r;
-	unsigned int k_gap, k_value;
-	uint32_t id = 0;
-	size_t n;
-	int rc = section_open(&r, section, 2, &n, e);
-
-	if (rc < 0 || !n)
-		return rc;
-	d->frame.counters = frame_budget_array(&d->budget, n, sizeof(struct frame_counter));
-	if (!d->frame.counters)
-		return budget_error(&d->budget, e);
-	k_gap = frame_bits_get_k(&r);
-	k_value = frame_bits_get_k(&r);
-	for (size_t i = 0; i < n && !r.failed; i++) {
-		id = next_id(&r, id, k_gap);
-		d->frame.counters[i] = (struct frame_counter){
-			.id = id,
-			.value = frame_bits_get_code(&r, k_value),
-		};
-	}
-	if (!frame_bits_is_done(&r))
-		return damaged(e, "counters");
-	d->frame.counter_count = n;
-	return 0;
-}
-
-static double read_gauge(struct frame_bits_reader *r, unsigned int k)
-{
-	uint64_t bits;
-	unsigned int zeros;
-	double v;
-
-	if (!frame_bits_get(r, 1)) {
-		bits = frame_bits_get_code(r, k);
-		if (bits >> 54)
-			r->failed = true;
-		return (double)(int64_t)(bits >> 1 ^ (~(bits & 1) + 1));
-	}
-	zeros = (unsigned int)frame_bits_get(r, 6);
-	bits = frame_bits_get(r, 64 - zeros) << zeros;
-	memcpy(&v, &bits, sizeof(v));
-	return v;
-}
-
-static int read_gauges(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
-{
-	struct frame_bits_reader r;
-	unsigned int k_gap, k_value;
-	uint32_t id = 0;
-	size_t n;
-	int rc = section_open(&r, section, 3, &n, e);
-
-	if (rc < 0 || !n)
-		return rc;
-	d->frame.gauges = frame_budget_array(&d->budget, n, sizeof(struct frame_gauge));
-	if (!d->frame.gauges)
-		return budget_error(&d->budget, e);
-	k_gap = frame_bits_get_k(&r);
-	k_value = frame_bits_get_k(&r);
-	for (size_t i = 0; i < n && !r.failed; i++) {
-		id = next_id(&r, id, k_gap);
-		d->frame.gauges[i] = (struct frame_gauge){
-			.id = id,
-			.value = read_gauge(&r, k_value),
-		};
-	}
-	if (!frame_bits_is_done(&r))
-		return damaged(e, "gauges");
-	d->frame.gauge_count = n;
-	return 0;
-}
-
-static int read_cells(struct decoded *d, struct frame_bits_reader *r, unsigned int k_cell,
-		      unsigned int k_count, struct frame_histogram *h, struct err *e)
-{
-	uint16_t *cells = frame_budget_array(&d->budget, h->count, sizeof(*cells));
-	uint64_t *counts = frame_budget_array(&d->budget, h->count, sizeof(*counts));
-	uint64_t next = 0, gap;
-
-	if (!cells || !counts)
-		return budget_error(&d->budget, e);
-	for (uint32_t i = 0; i < h->count; i++) {
-		gap = frame_bits_get_code(r, k_cell);
-		if (r->failed || gap >= HIST_CELLS - next)
-			return damaged(e, "histogram cell");
-		cells[i] = (uint16_t)(next + gap);
-		next += gap + 1;
-		counts[i] = frame_bits_get_code(r, k_count);
-	}
-	h->cells = cells;
-	h->counts = counts;
-	return 0;
-}
-
-static int read_histograms(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
-{
-	struct frame_bits_reader r;
-	unsigned int k_gap, k_length, k_cell, k_count;
-	uint32_t id = 0;
-	size_t n;
-	int rc = section_open(&r, section, 2, &n, e);
-
-	if (rc < 0 || !n)
-		return rc;
-	d->frame.histograms = frame_budget_array(&d->budget, n, sizeof(struct frame_histogram));
-	if (!d->frame.histograms)
-		return budget_error(&d->budget, e);
-	k_gap = frame_bits_get_k(&r);
-	k_length = frame_bits_get_k(&r);
-	k_cell = frame_bits_get_k(&r);
-	k_count = frame_bits_get_k(&r);
-	for (size_t i = 0; i < n && !r.failed; i++) {
-		struct frame_histogram *h = &d->frame.histograms[i];
-		uint64_t length;
-
-		id = next_id(&r, id, k_gap);
-		length = frame_bits_get_code(&r, k_length);
-		if (r.failed || length > HIST_CELLS)
-			return damaged(e, "histogram length");
-		*h = (struct frame_histogram){.id = id, .count = (uint32_t)length};
-		rc = read_cells(d, &r, k_cell, k_count, h, e);
-		if (rc < 0)
-			return rc;
-	}
-	if (!frame_bits_is_done(&r))
-		return damaged(e, "histograms");
-	d->frame.histogram_count = n;
-	return 0;
-}
-
-static int read_absent(struct decoded *d, const ProtobufCBinaryData *section, struct err *e)
-{
-	struct frame_bits_reader r;
-	unsigned int k_gap;
-	uint32_t id = 0;
-	size_t n;
-	int rc = section_open(&r, section, 1, &n, e);
-
-	if (rc < 0 || !n)
-		return rc;
-	d->frame.absent = frame_budget_array(&d->budget, n, sizeof(uint32_t));
-	if (!d->frame.absent)
-		return budget_error(&d->budget, e);
-	k_gap = frame_bits_get_k(&r);
-	for (size_t i = 0; i < n && !r.failed; i++)
-		d->frame.absent[i] = id = next_id(&r, id, k_gap);
-	if (!frame_bits_is_done(&r))
-		return damaged(e, "absent series");
-	d->frame.absent_count = n;
 	return 0;
 }
 
@@ -328,12 +128,12 @@ static int read_definition(struct frame_definition *def, const struct frame_defi
 	uint32_t prev = before ? before->id : 0;
 
 	if (m->id == 0 || m->id > FRAME_ID_MAX - prev)
-		return damaged(e, "id of a definition");
+		return frame_is_damaged(e, "id of a definition");
 	if (m->kind > METRIC_HISTOGRAM || m->merge > METRIC_LAST || m->scope > METRIC_AGENT)
-		return damaged(e, "kind of a definition");
+		return frame_is_damaged(e, "kind of a definition");
 	if (n % 2 || n > 2 * SEGMENT_LABELS_MAX ||
 	    m->shared > (before ? 2 * before->label_count : 0))
-		return damaged(e, "labels of a definition");
+		return frame_is_damaged(e, "labels of a definition");
 	*def = (struct frame_definition){
 		.id = prev + m->id,
 		.metric = *text(m->metric) ? m->metric
@@ -349,14 +149,14 @@ static int read_definition(struct frame_definition *def, const struct frame_defi
 	if (!frame_name_is_valid(def->metric, FRAME_NAME_MAX) ||
 	    !frame_text_fits(def->unit, FRAME_UNIT_MAX) ||
 	    !frame_text_fits(def->help, FRAME_HELP_MAX))
-		return damaged(e, "name of a definition");
+		return frame_is_damaged(e, "name of a definition");
 	for (unsigned int i = 0; i < def->label_count; i++) {
 		const char *key = label_text(m, before, 2 * i);
 		const char *value = label_text(m, before, 2 * i + 1);
 
 		if (!frame_name_is_valid(key, FRAME_NAME_MAX) ||
 		    !frame_text_fits(value, FRAME_LABEL_MAX))
-			return damaged(e, "label of a definition");
+			return frame_is_damaged(e, "label of a definition");
 		def->labels[i].key = key;
 		def->labels[i].value = value;
 	}
@@ -375,7 +175,7 @@ static int read_definitions(struct decoded *d, const Tidegate__Frame *m, struct 
 			       FRAME_SERIES_MAX);
 	defs = frame_budget_array(&d->budget, m->n_defs, sizeof(*defs));
 	if (!defs)
-		return budget_error(&d->budget, e);
+		return frame_budget_error(&d->budget, e);
 	for (size_t i = 0; i < m->n_defs; i++) {
 		r = read_definition(&defs[i], i ? &defs[i - 1] : NULL, m->defs[i], e);
 		if (r < 0)
@@ -406,7 +206,7 @@ static int check_kinds(const struct frame *f, struct err *e)
 		     def->kind != METRIC_GAUGE) ||
 		    (h < f->histogram_count && f->histograms[h].id == def->id &&
 		     def->kind != METRIC_HISTOGRAM))
-			return damaged(e, "a value of another kind than its definition");
+			return frame_is_damaged(e, "a value of another kind than its definition");
 	}
 	return 0;
 }
@@ -422,7 +222,7 @@ static int read_events(struct decoded *d, const Tidegate__Frame *m, struct err *
 			       FRAME_EVENTS_MAX);
 	events = frame_budget_array(&d->budget, m->n_events, sizeof(*events));
 	if (!events)
-		return budget_error(&d->budget, e);
+		return frame_budget_error(&d->budget, e);
 	for (size_t i = 0; i < m->n_events; i++) {
 		const Tidegate__Event *event = m->events[i];
 
@@ -436,7 +236,7 @@ static int read_events(struct decoded *d, const Tidegate__Frame *m, struct err *
 		if (!*events[i].kind || !frame_text_fits(events[i].kind, FRAME_KIND_MAX) ||
 		    !frame_text_fits(events[i].gateway, FRAME_GATEWAY_MAX) ||
 		    !frame_text_fits(events[i].json, FRAME_JSON_MAX))
-			return damaged(e, "an event");
+			return frame_is_damaged(e, "an event");
 	}
 	d->frame.events = events;
 	d->frame.event_count = m->n_events;
@@ -448,7 +248,7 @@ static int read_frame(struct decoded *d, const Tidegate__Frame *m, struct err *e
 	int r;
 
 	if (!m->sequence || m->sequence == UINT64_MAX)
-		return damaged(e, "sequence");
+		return frame_is_damaged(e, "sequence");
 	if (m->series > FRAME_SERIES_MAX)
 		return err_set(e, -E2BIG, "frame: %u series, %u are allowed", m->series,
 			       FRAME_SERIES_MAX);
@@ -458,10 +258,9 @@ static int read_frame(struct decoded *d, const Tidegate__Frame *m, struct err *e
 	d->frame.series = m->series;
 	d->frame.is_key = m->key;
 	d->frame.events_dropped = m->events_dropped;
-	if ((r = read_definitions(d, m, e)) < 0 || (r = read_counters(d, &m->counters, e)) < 0 ||
-	    (r = read_gauges(d, &m->gauges, e)) < 0 ||
-	    (r = read_histograms(d, &m->histograms, e)) < 0 ||
-	    (r = read_absent(d, &m->absent, e)) < 0 || (r = read_events(d, m, e)) < 0)
+	if ((r = read_definitions(d, m, e)) < 0 ||
+	    (r = frame_values_read(&d->frame, &d->budget, m, e)) < 0 ||
+	    (r = read_events(d, m, e)) < 0)
 		return r;
 	return check_kinds(&d->frame, e);
 }
@@ -480,9 +279,9 @@ int frame_decode(const uint8_t *data, size_t size, struct frame **ret, struct er
 		return r;
 	m = tidegate__frame__unpack(&d->budget.allocator, size, data);
 	if (!m && (d->budget.is_spent || d->budget.is_failed))
-		return budget_error(&d->budget, e);
+		return frame_budget_error(&d->budget, e);
 	if (!m)
-		return damaged(e, "no Frame message");
+		return frame_is_damaged(e, "no Frame message");
 	r = read_frame(d, m, e);
 	if (r < 0)
 		return r;

@@ -3,6 +3,7 @@
 #include "bus/frame.h"
 
 #include "base/cleanup.h"
+#include "bus/frame_code.h"
 #include "bus/frame_intern.h"
 #include "bus/frame_seal.h"
 #include "bus/frame_sections.h"
@@ -39,6 +40,7 @@ int frame_encoder_new(struct frame_encoder **ret)
 
 	if (!enc)
 		return -ENOMEM;
+	frame_code_init();
 	intern_init(&enc->table);
 	*ret = enc;
 	return 0;
@@ -212,27 +214,29 @@ static struct frame_part part_of(const struct interned *s)
 	return p;
 }
 
-/* Chooses series until the frame is full, beginning where the last full frame stopped. */
-static void choose(struct frame_encoder *enc, bool is_key)
+/* Chooses series until the frame is full, beginning where the last full frame stopped. False: some
+ * are left. */
+static bool choose_until_full(struct frame_encoder *enc, bool is_key, bool is_close)
 {
 	uint64_t room = (uint64_t)(FRAME_ROOM - enc->event_bytes) * 8;
 	size_t n = enc->table.count, start = enc->first_choice < n ? enc->first_choice : 0;
 	unsigned int definitions = 0;
 
-	enc->is_behind = false;
 	for (size_t k = 0; k < n; k++) {
 		size_t at = (start + k) % n;
 		struct interned *s = enc->table.list[at];
 		struct frame_part p = part_of(s);
 		uint64_t bits;
 
+		s->is_chosen = false;
 		if (!p.has_definition && !p.has_value && !p.is_absent)
 			continue;
-		bits = frame_part_bits(s, p, is_key);
+		bits = frame_part_bits(&enc->sections, s, p, is_key, is_close);
 		if (bits > room || (p.has_definition && definitions == FRAME_DEFINITIONS_MAX)) {
-			enc->is_behind = true;
 			enc->first_choice = at;
-			return;
+			for (; k < n; k++)
+				enc->table.list[(start + k) % n]->is_chosen = false;
+			return false;
 		}
 		room -= bits;
 		definitions += p.has_definition;
@@ -240,6 +244,19 @@ static void choose(struct frame_encoder *enc, bool is_key)
 		s->is_chosen = true;
 	}
 	enc->first_choice = 0;
+	return true;
+}
+
+/* Mostly all fits, whatever is thought of histograms; else they are looked at closely. */
+static void choose(struct frame_encoder *enc, bool is_key)
+{
+	size_t start = enc->first_choice;
+
+	enc->is_behind = false;
+	if (choose_until_full(enc, is_key, false))
+		return;
+	enc->first_choice = start;
+	enc->is_behind = !choose_until_full(enc, is_key, true);
 }
 
 static void commit(struct interned *s)

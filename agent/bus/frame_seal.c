@@ -134,7 +134,7 @@ static int pack(struct frame_seal *seal, const struct frame_head *head,
 	m.defs = messages;
 	m.counters = bytes_of(&sections->counters);
 	m.gauges = bytes_of(&sections->gauges);
-	m.histograms = bytes_of(&sections->histograms);
+	m.cells = bytes_of(&sections->histograms);
 	m.absent = bytes_of(&sections->absent);
 	m.n_events = head->event_count;
 	m.events = event_pointers;

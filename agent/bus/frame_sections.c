@@ -2,6 +2,8 @@
 /* Bit sections of a frame: one pass finds the parameters, the second writes. Pure. */
 #include "bus/frame_sections.h"
 
+#include "bus/frame_cells.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +33,21 @@ static uint64_t counter_value(const struct interned *s, bool is_key)
 	return is_key ? s->v.counter.now : s->v.counter.now - s->v.counter.sent;
 }
 
-static uint64_t cell_value(const struct interned *s, unsigned int i, bool is_key)
+static void histogram_changes(const struct interned *s, bool is_key, struct frame_changes *ret)
 {
-	uint64_t sent = s->v.histogram.sent[i];
-	uint64_t total = s->v.histogram.now ? interned_total(s, i) : sent;
+	const uint64_t *now = s->v.histogram.now, *sent = s->v.histogram.sent;
+	const uint64_t *offset = s->v.histogram.offset;
+	unsigned int n = 0;
 
-	return is_key ? total : total - sent;
+	for (unsigned int i = 0; i < HIST_CELLS; i++) {
+		uint64_t total = now ? now[i] + (offset ? offset[i] : 0) : sent[i];
+		uint64_t v = is_key ? total : total - sent[i];
+
+		ret->cells[n] = (uint16_t)i;
+		ret->counts[n] = v;
+		n += v != 0;
+	}
+	ret->n = n;
 }
 
 /* Cost in length mode (frame_bits.h), which the chosen parameter never exceeds in sum. */
@@ -46,8 +57,31 @@ static uint64_t value_bits(uint64_t v)
 }
 
 #define ID_BITS 31u /* value_bits(FRAME_ID_MAX) */
+/* Of a cell, its count's bits apart: a symbol and an escape, and before it three zeros and a run. */
+#define CELL_BITS (5u * FRAME_CODE_BITS + 2 * 7 + 8)
+/* Of a histogram: length, first cell, divisor. */
+#define CELLS_BITS 200u
 
-uint64_t frame_part_bits(const struct interned *s, struct frame_part p, bool is_key)
+static uint64_t histogram_bits(struct frame_sections *f, const struct interned *s, bool is_key,
+			       bool is_close)
+{
+	struct frame_changes *c = &f->changes[0];
+	unsigned int start = HIST_CELLS; /* as far away as it can be */
+	uint64_t bits = CELLS_BITS;
+
+	histogram_changes(s, is_key, c);
+	if (is_close) {
+		frame_bits_reset(&f->scratch);
+		frame_cells_put(&f->scratch, c->cells, c->counts, c->n, &start);
+		return CELLS_BITS + 8 * (uint64_t)f->scratch.size;
+	}
+	for (unsigned int i = 0; i < c->n; i++)
+		bits += CELL_BITS + value_bits(c->counts[i]);
+	return bits;
+}
+
+uint64_t frame_part_bits(struct frame_sections *f, const struct interned *s, struct frame_part p,
+			 bool is_key, bool is_close)
 {
 	uint64_t bits = 0;
 
@@ -62,47 +96,39 @@ uint64_t frame_part_bits(const struct interned *s, struct frame_part p, bool is_
 		return bits + value_bits(counter_value(s, is_key));
 	if (s->kind == METRIC_GAUGE)
 		return bits + 1 + 70;
-	bits += value_bits(HIST_CELLS);
-	for (unsigned int i = 0; i < HIST_CELLS; i++) {
-		uint64_t v = cell_value(s, i, is_key);
-
-		if (v)
-			bits += value_bits(HIST_CELLS) + value_bits(v);
-	}
-	return bits;
+	return bits + histogram_bits(f, s, is_key, is_close);
 }
 
-/* Writes (k == NULL: only adds up costs) the cells of one histogram. */
-struct histogram_costs {
-	struct frame_bits_cost length, gap, count;
+/* Values of one place: what they cost under the parameters and under the trained code. */
+struct place_cost {
+	struct frame_bits_cost plain;
+	uint64_t trained_bits;
 };
 
-static uint64_t histogram_cells(const struct interned *s, bool is_key,
-				struct histogram_costs *costs)
+static void place_add(struct place_cost *cost, enum frame_code code, uint64_t v)
 {
-	uint64_t n = 0;
-	unsigned int next = 0;
-
-	for (unsigned int i = 0; i < HIST_CELLS; i++) {
-		uint64_t v = cell_value(s, i, is_key);
-
-		if (!v)
-			continue;
-		if (costs) {
-			frame_bits_cost_add(&costs->gap, i - next);
-			frame_bits_cost_add(&costs->count, v);
-		}
-		next = i + 1;
-		n++;
-	}
-	if (costs)
-		frame_bits_cost_add(&costs->length, n);
-	return n;
+	frame_bits_cost_add(&cost->plain, v);
+	cost->trained_bits += frame_code_bits(code, v);
 }
 
-static void put_k(struct frame_bits_writer *w, unsigned int k)
+/* Writes the parameter that is cheapest. */
+static unsigned int place_begin(struct frame_bits_writer *w, const struct place_cost *cost)
 {
+	uint64_t bits;
+	unsigned int k = frame_bits_best(&cost->plain, &bits);
+
+	if (cost->trained_bits < bits)
+		k = FRAME_BITS_K_TRAINED;
 	frame_bits_put(w, k, FRAME_BITS_K_BITS);
+	return k;
+}
+
+static void place_put(struct frame_bits_writer *w, enum frame_code code, unsigned int k, uint64_t v)
+{
+	if (k == FRAME_BITS_K_TRAINED)
+		frame_code_put(w, code, v);
+	else
+		frame_bits_put_code(w, v, k);
 }
 
 /* Members of a section, by what they must be. */
@@ -112,55 +138,77 @@ static bool is_member(const struct interned *s, int kind)
 	       (kind < 0 ? s->part.is_absent : s->part.has_value && s->kind == (uint8_t)kind);
 }
 
-/* Count and gap parameter; returns the latter, *ret_n the former. */
-static unsigned int section_begin(struct frame_bits_writer *w, const struct intern_table *t,
-				  int kind, size_t *ret_n)
-{
-	struct frame_bits_cost gaps = {0};
-	uint32_t prev = 0;
+/* The gaps of a section. */
+struct gaps {
+	enum frame_code code;
 	unsigned int k;
+	uint32_t prev;
+};
+
+static void gap_put(struct frame_bits_writer *w, struct gaps *g, const struct interned *s)
+{
+	place_put(w, g->code, g->k, s->id - g->prev - 1);
+	g->prev = s->id;
+}
+
+/* Count and gap parameter; returns the count. */
+static size_t section_begin(struct frame_bits_writer *w, const struct intern_table *t, int kind,
+			    struct gaps *gaps)
+{
+	static const enum frame_code codes[] = {
+		[METRIC_COUNTER] = FRAME_CODE_COUNTER_GAP,
+		[METRIC_GAUGE] = FRAME_CODE_GAUGE_GAP,
+		[METRIC_HISTOGRAM] = FRAME_CODE_HISTOGRAM_GAP,
+	};
+	struct place_cost cost = {0};
+	uint32_t prev = 0;
 	size_t n = 0;
 
 	frame_bits_reset(w);
+	*gaps = (struct gaps){.code = kind < 0 ? FRAME_CODE_COUNTER_GAP : codes[kind]};
 	for (size_t i = 0; i < t->count; i++) {
 		if (!is_member(t->list[i], kind))
 			continue;
-		frame_bits_cost_add(&gaps, t->list[i]->id - prev - 1);
+		place_add(&cost, gaps->code, t->list[i]->id - prev - 1);
 		prev = t->list[i]->id;
 		n++;
 	}
-	*ret_n = n;
 	if (!n)
 		return 0;
-	k = frame_bits_best(&gaps);
 	frame_bits_put_code(w, n, FRAME_BITS_K_COUNT);
-	put_k(w, k);
-	return k;
+	gaps->k = place_begin(w, &cost);
+	return n;
 }
 
 static void build_counters(struct frame_bits_writer *w, const struct intern_table *t, bool is_key)
 {
-	struct frame_bits_cost values = {0};
-	unsigned int k_gap, k_value;
-	uint32_t prev = 0;
-	size_t n;
+	struct frame_code_recent costed = {0}, recent = {0};
+	struct place_cost values = {0};
+	struct gaps gaps;
+	unsigned int k;
 
-	k_gap = section_begin(w, t, METRIC_COUNTER, &n);
-	if (!n)
+	if (!section_begin(w, t, METRIC_COUNTER, &gaps))
 		return;
-	for (size_t i = 0; i < t->count; i++)
-		if (is_member(t->list[i], METRIC_COUNTER))
-			frame_bits_cost_add(&values, counter_value(t->list[i], is_key));
-	k_value = frame_bits_best(&values);
-	put_k(w, k_value);
+	for (size_t i = 0; i < t->count; i++) {
+		uint64_t v;
+
+		if (!is_member(t->list[i], METRIC_COUNTER))
+			continue;
+		v = counter_value(t->list[i], is_key);
+		frame_bits_cost_add(&values.plain, v);
+		values.trained_bits += frame_code_counter_bits(&costed, v);
+	}
+	k = place_begin(w, &values);
 	for (size_t i = 0; i < t->count; i++) {
 		const struct interned *s = t->list[i];
 
 		if (!is_member(s, METRIC_COUNTER))
 			continue;
-		frame_bits_put_code(w, s->id - prev - 1, k_gap);
-		frame_bits_put_code(w, counter_value(s, is_key), k_value);
-		prev = s->id;
+		gap_put(w, &gaps, s);
+		if (k == FRAME_BITS_K_TRAINED)
+			frame_code_put_counter(w, &recent, counter_value(s, is_key));
+		else
+			frame_bits_put_code(w, counter_value(s, is_key), k);
 	}
 }
 
@@ -171,7 +219,7 @@ static void put_gauge(struct frame_bits_writer *w, double v, unsigned int k)
 
 	if (frame_gauge_is_whole(v)) {
 		frame_bits_put(w, 0, 1);
-		frame_bits_put_code(w, zigzag((int64_t)v), k);
+		place_put(w, FRAME_CODE_GAUGE, k, zigzag((int64_t)v));
 		return;
 	}
 	memcpy(&bits, &v, sizeof(bits));
@@ -183,86 +231,69 @@ static void put_gauge(struct frame_bits_writer *w, double v, unsigned int k)
 
 static void build_gauges(struct frame_bits_writer *w, const struct intern_table *t)
 {
-	struct frame_bits_cost values = {0};
-	unsigned int k_gap, k_value;
-	uint32_t prev = 0;
-	size_t n;
+	struct place_cost values = {0};
+	struct gaps gaps;
+	unsigned int k;
 
-	k_gap = section_begin(w, t, METRIC_GAUGE, &n);
-	if (!n)
+	if (!section_begin(w, t, METRIC_GAUGE, &gaps))
 		return;
 	for (size_t i = 0; i < t->count; i++) {
 		const struct interned *s = t->list[i];
 
 		if (is_member(s, METRIC_GAUGE) && frame_gauge_is_whole(s->v.gauge.now))
-			frame_bits_cost_add(&values, zigzag((int64_t)s->v.gauge.now));
+			place_add(&values, FRAME_CODE_GAUGE, zigzag((int64_t)s->v.gauge.now));
 	}
-	k_value = frame_bits_best(&values);
-	put_k(w, k_value);
+	k = place_begin(w, &values);
 	for (size_t i = 0; i < t->count; i++) {
-		const struct interned *s = t->list[i];
-
-		if (!is_member(s, METRIC_GAUGE))
+		if (!is_member(t->list[i], METRIC_GAUGE))
 			continue;
-		frame_bits_put_code(w, s->id - prev - 1, k_gap);
-		put_gauge(w, s->v.gauge.now, k_value);
-		prev = s->id;
+		gap_put(w, &gaps, t->list[i]);
+		put_gauge(w, t->list[i]->v.gauge.now, k);
 	}
 }
 
-static void build_histograms(struct frame_bits_writer *w, const struct intern_table *t, bool is_key)
+static bool changes_equal(const struct frame_changes *a, const struct frame_changes *b)
 {
-	struct histogram_costs costs = {0};
-	unsigned int k_gap, k_length, k_cell, k_count;
-	uint32_t prev = 0;
-	size_t n;
+	return a->n && a->n == b->n &&
+	       memcmp(a->cells, b->cells, a->n * sizeof(a->cells[0])) == 0 &&
+	       memcmp(a->counts, b->counts, a->n * sizeof(a->counts[0])) == 0;
+}
 
-	k_gap = section_begin(w, t, METRIC_HISTOGRAM, &n);
-	if (!n)
+static void build_histograms(struct frame_sections *f, const struct intern_table *t, bool is_key)
+{
+	struct frame_bits_writer *w = &f->histograms;
+	unsigned int start = 0, which = 0;
+	struct gaps gaps;
+
+	if (!section_begin(w, t, METRIC_HISTOGRAM, &gaps))
 		return;
-	for (size_t i = 0; i < t->count; i++)
-		if (is_member(t->list[i], METRIC_HISTOGRAM))
-			histogram_cells(t->list[i], is_key, &costs);
-	k_length = frame_bits_best(&costs.length);
-	k_cell = frame_bits_best(&costs.gap);
-	k_count = frame_bits_best(&costs.count);
-	put_k(w, k_length);
-	put_k(w, k_cell);
-	put_k(w, k_count);
+	f->changes[1].n = 0;
 	for (size_t i = 0; i < t->count; i++) {
-		const struct interned *s = t->list[i];
-		unsigned int next = 0;
+		struct frame_changes *c = &f->changes[which], *before = &f->changes[which ^ 1];
 
-		if (!is_member(s, METRIC_HISTOGRAM))
+		if (!is_member(t->list[i], METRIC_HISTOGRAM))
 			continue;
-		frame_bits_put_code(w, s->id - prev - 1, k_gap);
-		frame_bits_put_code(w, histogram_cells(s, is_key, NULL), k_length);
-		for (unsigned int c = 0; c < HIST_CELLS; c++) {
-			uint64_t v = cell_value(s, c, is_key);
-
-			if (!v)
-				continue;
-			frame_bits_put_code(w, c - next, k_cell);
-			frame_bits_put_code(w, v, k_count);
-			next = c + 1;
+		histogram_changes(t->list[i], is_key, c);
+		gap_put(w, &gaps, t->list[i]);
+		if (changes_equal(c, before)) {
+			frame_bits_put(w, 1, 1);
+			continue;
 		}
-		prev = s->id;
+		frame_bits_put(w, 0, 1);
+		frame_cells_put(w, c->cells, c->counts, c->n, &start);
+		which ^= 1;
 	}
 }
 
 static void build_absent(struct frame_bits_writer *w, const struct intern_table *t)
 {
-	uint32_t prev = 0;
-	unsigned int k_gap;
-	size_t n;
+	struct gaps gaps;
 
-	k_gap = section_begin(w, t, -1, &n);
-	for (size_t i = 0; n && i < t->count; i++) {
-		if (!is_member(t->list[i], -1))
-			continue;
-		frame_bits_put_code(w, t->list[i]->id - prev - 1, k_gap);
-		prev = t->list[i]->id;
-	}
+	if (!section_begin(w, t, -1, &gaps))
+		return;
+	for (size_t i = 0; i < t->count; i++)
+		if (is_member(t->list[i], -1))
+			gap_put(w, &gaps, t->list[i]);
 }
 
 static int build_definitions(struct frame_sections *f, const struct intern_table *t)
@@ -294,7 +325,7 @@ int frame_sections_build(struct frame_sections *f, const struct intern_table *ta
 		return r;
 	build_counters(&f->counters, table, is_key);
 	build_gauges(&f->gauges, table);
-	build_histograms(&f->histograms, table, is_key);
+	build_histograms(f, table, is_key);
 	build_absent(&f->absent, table);
 	return f->counters.failed || f->gauges.failed || f->histograms.failed || f->absent.failed
 		       ? -ENOMEM
@@ -307,6 +338,7 @@ void frame_sections_fini(struct frame_sections *f)
 	frame_bits_fini(&f->gauges);
 	frame_bits_fini(&f->histograms);
 	frame_bits_fini(&f->absent);
+	frame_bits_fini(&f->scratch);
 	free(f->definitions);
 	*f = (struct frame_sections){0};
 }

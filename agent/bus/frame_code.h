@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Trained codes of the frame codec. Internal to frame_*.c. Pure.
+ *
+ * A value is a symbol, coded by a prefix code, and bits behind it. Symbol s <= 31: the value has s
+ * significant bits; its s - 1 bits below the highest follow. FRAME_CODE_ESCAPE: a length code
+ * (bus/frame_bits.h) follows. Counters have more symbols: 33 to 36 repeat the value that stands 1
+ * to 4 places before; 37 to 60 and 61 to 84 stand for 1 to 24 significant bits of the value divided
+ * by 10^3 and by 10^7 (times in ns come from clocks of a µs and of 10 ms).
+ *
+ * The prefix codes are canonical: ordered by length, then by symbol. Their lengths (frame_code.def,
+ * trained by `make dictionary` from tests/data/frames) are set 1, part of the format for ever; a
+ * better set would be another one under another parameter.
+ */
+#pragma once
+
+#include "bus/frame_bits.h"
+
+enum frame_code {
+#define FRAME_CODE(name, lengths) FRAME_CODE_##name,
+#include "bus/frame_code.def"
+#undef FRAME_CODE
+	FRAME_CODES
+};
+
+#define FRAME_CODE_ESCAPE  32u
+#define FRAME_CODE_REPEAT  33u
+#define FRAME_CODE_DECIMAL 37u
+#define FRAME_CODE_SYMBOLS 85u
+#define FRAME_CODE_BITS    10u /* longest code of a symbol */
+
+/* Before anything else of this page; may be called again and from any thread. */
+void frame_code_init(void);
+
+/* What frame_code_put() would write. */
+unsigned int frame_code_bits(enum frame_code code, uint64_t v);
+void frame_code_put(struct frame_bits_writer *w, enum frame_code code, uint64_t v);
+uint64_t frame_code_get(struct frame_bits_reader *r, enum frame_code code);
+
+/* The symbol stands for v >> k; k bits more follow. Escaped values are whole. */
+void frame_code_put_shifted(struct frame_bits_writer *w, enum frame_code code, uint64_t v,
+			    unsigned int k);
+uint64_t frame_code_get_shifted(struct frame_bits_reader *r, enum frame_code code, unsigned int k);
+
+/* Counters of a section, in order; zero to begin. */
+struct frame_code_recent {
+	uint64_t values[4];
+	unsigned int count;
+};
+unsigned int frame_code_counter_bits(struct frame_code_recent *recent, uint64_t v);
+void frame_code_put_counter(struct frame_bits_writer *w, struct frame_code_recent *recent,
+			    uint64_t v);
+uint64_t frame_code_get_counter(struct frame_bits_reader *r, struct frame_code_recent *recent);
