@@ -13,9 +13,16 @@
  *   gauges      C5(n) | k of gaps | k of values | n x { C(gap), 0, C(zigzag) } for a whole number
  *               below 2^53, else { C(gap), 1, 6 bits t, 64 - t bits }: a double whose last t bits
  *               are 0
+ *   absent      C5(n) | k of gaps | n x C(gap)
+ *   cells       C5(n) | k of gaps | n x { C(gap), 1 } for the same changes as those of the
+ *               histogram before in this section, else { C(gap), 0, histogram }: bus/frame_cells.h
+ * Parameter 62 is, from version 2 on, the trained code of the place (bus/frame_code.h): one for gaps
+ * of counters and absent series, of gauges, of histograms, one for counters, one for gauges. The
+ * writer takes what is shortest.
+ *
+ * Version 1 has no parameter 62 and, instead of cells:
  *   histograms  C5(n) | k of gaps | k of lengths | k of cell gaps | k of counts |
  *               n x { C(gap), C(m), m x { C(cell - cell before - 1), C(count) } }, cells from -1
- *   absent      C5(n) | k of gaps | n x C(gap)
  *
  * What a receiver may rely on:
  *   - A frame without `key` carries increments since the last frame that named the series (a new
@@ -39,6 +46,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Frames of all versions up to this one are read; this one is written, and said in the hello. */
+#define FRAME_VERSION 2u
 
 #define FRAME_SEALED_MAX        (256u << 10)
 #define FRAME_PLAIN_MAX         (1u << 20)

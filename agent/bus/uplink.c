@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "bus/dialer.h"
+#include "bus/frame.h"
 #include "bus/frame_budget.h"
 #include "bus/uplink_request.h"
 #include "tidegate.pb-c.h"
@@ -17,7 +18,6 @@
 #define UPLINK_MAGIC            0x55504c4bu
 #define UPLINK_WINDOW_MAX       16u
 #define UPLINK_SESSIONS         8u
-#define UPLINK_VERSION          1u
 #define UPLINK_REPLY_BUDGET     (1u << 20)
 #define UPLINK_BACKOFF_LEAST_NS (100 * NS_PER_MS)
 #define UPLINK_UNKNOWN_ROUNDS   3u
@@ -110,7 +110,7 @@ static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t
 
 	memcpy(copy, incarnation, sizeof(copy));
 	tidegate__hello__init(&hello);
-	hello.version = UPLINK_VERSION;
+	hello.version = FRAME_VERSION;
 	hello.agent = u->agent;
 	hello.incarnation = (ProtobufCBinaryData){.len = sizeof(copy), .data = copy};
 	hello.labels = u->labels;

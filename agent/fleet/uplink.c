@@ -119,6 +119,14 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 		refuse(u, a, "hello: an incarnation has 16 bytes");
 		return 0;
 	}
+	/* Its frames would be read wrong, and what is acknowledged is gone there: it keeps them. */
+	if (hello->version > FRAME_VERSION) {
+		err_set(&a->e, -EPROTO,
+			"hello: version %u, this aggregator knows %u: upgrade it first",
+			hello->version, FRAME_VERSION);
+		refuse(u, a, "");
+		return 0;
+	}
 	if (!may_speak(u, h.agent)) {
 		refuse(u, a, "hello: the certificate does not authorise this agent id");
 		return 0;

@@ -66,6 +66,7 @@ static int teardown(void **state)
 
 /* What the hello says of itself, and whether its series name a cluster of their own. */
 static bool is_sum;
+static uint32_t version = FRAME_VERSION;
 
 static size_t frame_make(uint64_t sequence, bool is_key, uint8_t *ret)
 {
@@ -114,6 +115,7 @@ static Tidegate__UplinkReply *ask(uint32_t session, bool has_hello, uint8_t *fra
 
 	tidegate__uplink__init(&request);
 	tidegate__hello__init(&hello);
+	hello.version = version;
 	hello.agent = agent;
 	hello.incarnation = (ProtobufCBinaryData){sizeof(incarnation), incarnation};
 	hello.n_labels = 2;
@@ -325,11 +327,32 @@ static void test_foreign_agents(void **state)
 	assert_int_equal(counter_now("tidegate_accepts_total"), 20);
 }
 
+/* Who speaks a later version is not taken at its word, and is told so. */
+static void test_later_version(void **state)
+{
+	uint8_t frame[4096];
+	Tidegate__UplinkReply *reply;
+	size_t size = frame_make(1, true, frame);
+
+	(void)state;
+	version = FRAME_VERSION + 1;
+	reply = ask(0, true, frame, size);
+	version = FRAME_VERSION;
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__REFUSED);
+	assert_int_equal(reply->n_acknowledged + reply->n_refused, 0);
+	assert_string_equal(reply->why,
+			    "hello: version 3, this aggregator knows 2: upgrade it first");
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->n_acknowledged, 1);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(test_a_life), TEST(test_sums),
-					   TEST(test_damaged_frame), TEST(test_rubbish),
-					   TEST(test_foreign_agents)};
+	const struct CMUnitTest tests[] = {TEST(test_a_life),        TEST(test_sums),
+					   TEST(test_later_version), TEST(test_damaged_frame),
+					   TEST(test_rubbish),       TEST(test_foreign_agents)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

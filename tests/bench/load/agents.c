@@ -136,7 +136,7 @@ static size_t hello_put(const struct agent *a, char id[32], uint8_t incarnation[
 	memcpy(incarnation, &n, sizeof(n));
 	memcpy(incarnation + 4, &start_ns, sizeof(start_ns));
 	tidegate__hello__init(hello);
-	hello->version = 1;
+	hello->version = FRAME_VERSION;
 	hello->agent = id;
 	hello->incarnation = (ProtobufCBinaryData){FRAME_INCARNATION_BYTES, incarnation};
 	hello->software = software;
