@@ -64,7 +64,8 @@ static void lost(struct dialer *d, const char *why)
 
 static const char *why_closed(const struct peer *peer, int r)
 {
-	if (*peer_why(peer))
+	/* Of a reset TLS says only that it could not read. */
+	if (*peer_why(peer) && r != -ECONNRESET)
 		return peer_why(peer);
 	switch (r) {
 	case -EPROTONOSUPPORT:
@@ -120,8 +121,9 @@ static void on_closed(void *data, struct peer *peer, int r)
 		return;
 	}
 	d->stats.failures++;
-	/* It may be what the server does not like. */
-	tls_ticket_fini(&d->ticket);
+	/* It may be the ticket that one of us does not like. */
+	if (r == -EACCES || r == -EPROTO)
+		tls_ticket_fini(&d->ticket);
 	if (d->next < d->count)
 		loop_set_timer(d->timer, 1, 0);
 	else

@@ -55,6 +55,8 @@ struct uplink {
 	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
 	uint64_t key_sequence;
 	unsigned int missing_rounds;
+	unsigned int reasons; /* told since it was lost, beyond the first */
+	char why[160];        /* the last one told */
 	struct uplink_stats stats;
 };
 
@@ -156,10 +158,15 @@ static void timer_set(struct uplink *u, uint64_t ns)
 /* Something went wrong: forget what is in flight, it is sent again. */
 static void lost(struct uplink *u, const char *why)
 {
-	if (!u->stats.is_lost) {
+	if (!u->stats.is_lost || (!str_equal(why, u->why) && u->reasons < UPLINK_REASONS)) {
+		void (*tell)(void *, const char *, const char *) =
+			u->stats.is_lost ? u->events.on_still_lost : u->events.on_lost;
+
+		u->reasons = u->stats.is_lost ? u->reasons + 1 : 0;
 		u->stats.is_lost = true;
-		if (u->events.on_lost)
-			u->events.on_lost(u->events.data, u->address, why);
+		str_copy(u->why, sizeof(u->why), why);
+		if (tell)
+			tell(u->events.data, u->address, why);
 	}
 	begin_anew(u);
 	u->is_proven = false;

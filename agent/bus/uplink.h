@@ -19,12 +19,15 @@
 #define UPLINK_MESSAGE_BYTES  (768u << 10) /* an SP message stays below 1 MiB */
 #define UPLINK_MESSAGE_FRAMES 1024u
 #define UPLINK_TIMEOUT_NS     5000000000ULL
+#define UPLINK_REASONS        4u
 
 struct uplink;
 
 /* Called from the loop. Strings are borrowed for the call. */
 struct uplink_events {
 	void (*on_lost)(void *data, const char *address, const char *why);
+	/* For another reason than the last one told; at most UPLINK_REASONS times an outage. */
+	void (*on_still_lost)(void *data, const char *address, const char *why);
 	void (*on_returned)(void *data, const char *address, uint64_t pending_frames);
 	void (*on_refused)(void *data, const char *address, const char *why);
 	/* The next frame must be a key frame with definitions. */

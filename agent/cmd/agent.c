@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cmd/dispatch.h"
 #include "cmd/keeper.h"
 #include "cmd/supervisor.h"
 #include "cmd/verbs.h"
@@ -95,7 +96,8 @@ static int prepare(const struct supervisor_plan *plan, const struct config *conf
 	if (r < 0)
 		return r;
 	mount_bpffs(config->probe_bpffs);
-	return 0;
+	/* Last: a sidecar goes on without these aggregators. */
+	return dispatch_check(config, e);
 }
 
 /* Whether the host is going down, by asking the service manager, for at most a second. */

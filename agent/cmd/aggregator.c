@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Verb aggregator: the central daemon; its rows of processes. */
+#include "cmd/dispatch.h"
 #include "cmd/supervisor.h"
 #include "cmd/verbs.h"
 
@@ -53,7 +54,7 @@ static int prepare(const struct supervisor_plan *plan, const struct config *conf
 	if (r >= 0 && has_upper(config))
 		r = supervisor_make_dir(config->spool_dir, 0700,
 					supervisor_uid(config, &processes[ROW_FERRY].spec), run, e);
-	return r;
+	return r < 0 ? r : dispatch_check(config, e);
 }
 
 static size_t addresses(const struct config *config, const char **ret, size_t max)

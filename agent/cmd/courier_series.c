@@ -91,6 +91,13 @@ void courier_series_open(struct courier *c)
 	s->frame_bytes = series_labelled(c, METRIC_ID_FRAME_BYTES, NULL, NULL);
 	s->frame_samples = series_labelled(c, METRIC_ID_FRAME_SAMPLES, NULL, NULL);
 	s->events_dropped = series_labelled(c, METRIC_ID_EVENTS_DROPPED, NULL, NULL);
+	for (size_t i = 0; i < DISPATCH_LINES; i++)
+		s->lines[i] = series_labelled(c, METRIC_ID_UPLINK_CONNECTIONS, "state",
+					      dispatch_line_states[i]);
+	s->timeouts = series_labelled(c, METRIC_ID_UPLINK_TIMEOUTS, NULL, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(s->tls_loads); i++)
+		s->tls_loads[i] =
+			series_labelled(c, METRIC_ID_TLS_LOADS, "state", i ? "failed" : "done");
 	restarts_begin(c);
 }
 
@@ -114,6 +121,11 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 	segment_writer_counter(c->writer, s->frame_bytes, c->counts.frame_bytes);
 	segment_writer_counter(c->writer, s->frame_samples, c->counts.frame_samples);
 	segment_writer_counter(c->writer, s->events_dropped, c->counts.events_dropped);
+	for (size_t i = 0; i < DISPATCH_LINES; i++)
+		segment_writer_counter(c->writer, s->lines[i], d.lines[i]);
+	segment_writer_counter(c->writer, s->timeouts, d.timeouts);
+	segment_writer_counter(c->writer, s->tls_loads[0], d.tls_loads);
+	segment_writer_counter(c->writer, s->tls_loads[1], d.tls_failures);
 	for (unsigned int i = 0; counts && i < COURIER_PROCESSES_MAX; i++)
 		segment_writer_counter(c->writer, s->restarts[i],
 				       counts->process[i].restarts - c->restarts_before[i]);

@@ -28,6 +28,7 @@ struct courier_counts {
 struct courier_series {
 	int spool_bytes, dropped[SPOOL_DROPS], frames[3], frame_bytes, frame_samples,
 		events_dropped;
+	int lines[DISPATCH_LINES], timeouts, tls_loads[2];
 	int restarts[COURIER_PROCESSES_MAX];
 };
 

@@ -3,11 +3,36 @@
 #include "cmd/dispatch.h"
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 #define FLUSH_INTERVAL_NS   (5 * NS_PER_S) /* of cursors: losing them only means sending again */
 #define REFUSAL_INTERVAL_NS (60 * NS_PER_S)
+
+const char *const dispatch_line_states[DISPATCH_LINES] = {"new", "resumed", "failed"};
+
+int dispatch_check(const struct config *config, struct err *e)
+{
+	bool has_tls;
+	int r = tls_files_check(config, &has_tls, e);
+
+	for (size_t i = 0; r == 0 && i < config->uplink_aggregators.count; i++) {
+		const char *address = config->uplink_aggregators.items[i];
+		struct endpoint ep;
+
+		r = endpoint_parse(address, &ep, e);
+		if (r == 0)
+			r = endpoint_check_privacy(&ep, address, e);
+		if (r == 0 && ep.is_tls && !has_tls)
+			r = err_set(e, -EINVAL,
+				    "%.200s: needs a certificate; set tls.ca_file, tls.cert_file "
+				    "and tls.key_file",
+				    address);
+	}
+	return r == -EPERM ? -EINVAL : r;
+}
 
 /* -------- what uplinks tell -------- */
 
@@ -17,6 +42,13 @@ static void on_lost(void *data, const char *address, const char *why)
 
 	log_warning(d->process, "aggregator is away, frames are spooled", "address=%s why=\"%s\"",
 		    address, why);
+}
+
+static void on_still_lost(void *data, const char *address, const char *why)
+{
+	const struct dispatch *d = data;
+
+	log_warning(d->process, "aggregator is still away", "address=%s why=\"%s\"", address, why);
 }
 
 static void on_returned(void *data, const char *address, uint64_t pending_frames)
@@ -45,6 +77,14 @@ static void on_need_key(void *data, const char *address)
 	d->on_need_key(d->data);
 }
 
+static void on_tls_change(void *data)
+{
+	struct dispatch *d = data;
+
+	for (unsigned int i = 0; i < d->uplink_count; i++)
+		uplink_renew(d->uplinks[i]);
+}
+
 /* -------- life -------- */
 
 int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
@@ -67,7 +107,8 @@ int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
 		.data = options->data,
 		.refusals.interval_ns = REFUSAL_INTERVAL_NS,
 	};
-	d->events = (struct uplink_events){on_lost, on_returned, on_refused, on_need_key, d};
+	d->events = (struct uplink_events){on_lost,    on_still_lost, on_returned,
+					   on_refused, on_need_key,   d};
 	r = spool_open(&spool, &d->spool, &e);
 	if (r < 0)
 		return r;
@@ -87,6 +128,7 @@ int dispatch_open(struct dispatch *d, const struct dispatch_options *options)
 void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config *config,
 		      const struct uplink_options *hello)
 {
+	tls_files_open(&d->tls, loop, config, d->process, on_tls_change, d);
 	for (size_t i = 0; i < config->uplink_aggregators.count; i++) {
 		const struct uplink_options options = {
 			.address = config->uplink_aggregators.items[i],
@@ -95,6 +137,7 @@ void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config
 			.label_count = hello->label_count,
 			.is_sum = hello->is_sum,
 			.backoff_ns = config->uplink_backoff,
+			.tls = &d->tls.credentials,
 			.events = d->events,
 		};
 		struct err e = {0};
@@ -115,6 +158,7 @@ void dispatch_close(struct dispatch *d)
 	for (unsigned int i = 0; i < d->uplink_count; i++)
 		uplink_close(d->uplinks[i]);
 	d->uplink_count = 0;
+	tls_files_close(&d->tls);
 	d->spool = spool_close(d->spool);
 }
 
@@ -168,6 +212,7 @@ void dispatch_counts(const struct dispatch *d, struct dispatch_counts *ret)
 		.drops = {st.dropped_bytes, st.dropped_age, st.dropped_memory, st.dropped_damaged,
 			  st.dropped_lost, st.dropped_refused, st.dropped_unknown},
 	};
+	ret->tls_loads = tls_files_loads(&d->tls, &ret->tls_failures);
 	for (unsigned int i = 0; i < d->uplink_count; i++) {
 		uint64_t bytes = uplink_pending(d->uplinks[i], NULL);
 		struct uplink_stats u;
@@ -175,6 +220,10 @@ void dispatch_counts(const struct dispatch *d, struct dispatch_counts *ret)
 		uplink_stats(d->uplinks[i], &u);
 		ret->sent += u.frames_sent;
 		ret->acknowledged += u.frames_acknowledged;
+		ret->lines[0] += u.connects - u.resumed;
+		ret->lines[1] += u.resumed;
+		ret->lines[2] += u.failures;
+		ret->timeouts += u.timeouts;
 		if (bytes > ret->pending_bytes)
 			ret->pending_bytes = bytes;
 	}

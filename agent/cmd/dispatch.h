@@ -9,15 +9,18 @@
 #include "base/log.h"
 #include "bus/spool.h"
 #include "bus/uplink.h"
+#include "cmd/tls_files.h"
 #include "config/config.h"
 
 #define DISPATCH_UPLINKS_MAX 8
+#define DISPATCH_LINES       3
 
 struct dispatch {
 	const char *process; /* the name that is logged */
 	struct spool *spool;
 	struct uplink *uplinks[DISPATCH_UPLINKS_MAX];
 	unsigned int uplink_count;
+	struct tls_files tls;
 	struct uplink_events events; /* ours to log; on_need_key is passed on */
 	void (*on_need_key)(void *data);
 	void *data;
@@ -36,17 +39,26 @@ struct dispatch_options {
 	void *data;
 };
 
-/* What the books say; drops in the order of spool_drop_reasons. */
+/* What the books say; drops in the order of spool_drop_reasons, lines in that of
+ * dispatch_line_states. */
 struct dispatch_counts {
 	uint64_t sent, acknowledged;
+	uint64_t lines[DISPATCH_LINES];
+	uint64_t timeouts, tls_loads, tls_failures;
 	uint64_t pending_bytes; /* for the aggregator that waits for most */
 	uint64_t drops[SPOOL_DROPS];
 };
 
+extern const char *const dispatch_line_states[DISPATCH_LINES];
+
+/* -EINVAL: an address of uplink.aggregators is none, or would need TLS, or needs the files of tls.*,
+ * and e says which. Pure. */
+int dispatch_check(const struct config *config, struct err *e);
+
 /* Opens the spool; what is wrong with it is logged and survived but for -ENOMEM. */
 int dispatch_open(struct dispatch *d, const struct dispatch_options *options);
-/* One uplink for each of uplink.aggregators; an address that is none is logged and left out. Of
- * hello what says who we are: agent, labels, is_sum. */
+/* One uplink for each of uplink.aggregators; what dispatch_check() refuses is logged and left out.
+ * Of hello what says who we are: agent, labels, is_sum. */
 void dispatch_connect(struct dispatch *d, struct loop *loop, const struct config *config,
 		      const struct uplink_options *hello);
 /* d may be all zero. */

@@ -572,7 +572,7 @@ int supervisor_run(const struct supervisor_plan *plan)
 	if (r < 0) {
 		fprintf(stderr, "tidegate %s: %s\n", plan->verb, e.text);
 		config_free(s.config);
-		return EXIT_FAILED;
+		return r == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 	}
 	supervisor_say_users(plan, s.config);
 	r = supervisor_loop(&s);

@@ -365,7 +365,7 @@ static void uplink_make(struct test *t)
 		.label_count = 1,
 		.backoff_ns = 200 * NS_PER_MS,
 		.timeout_ns = 150 * NS_PER_MS,
-		.events = {on_lost, on_returned, on_refused, on_need_key, t},
+		.events = {on_lost, NULL, on_returned, on_refused, on_need_key, t},
 	};
 	struct err e = {0};
 
