@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the connection and its prepared statements. A minute's key is its time times 2^24 plus its
- * stream, so that rows of one time lie together: what expires is the beginning of the table. */
+/* Writing. A minute's key is its time times 2^24 plus its stream, so that rows of one time lie
+ * together: what expires is the beginning of a table. */
 #include "fleet/history_store.h"
 
 #include "base/cleanup.h"
+#include "base/str.h"
+#include "fleet/history_state.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #define APPLICATION_ID 0x74646869 /* "tdhi" */
 #define SCHEMA_VERSION 1
 #define KEY_MAX        (1ull << 62)
+#define BUSY_MS        2000
 
 /* synchronous=FULL: the commit log is cut after a commit here, which must then survive a power
  * cut. auto_vacuum must precede the first table. */
@@ -21,66 +23,70 @@ static const char setup_sql[] = "PRAGMA auto_vacuum=INCREMENTAL;"
 				"PRAGMA journal_mode=WAL;"
 				"PRAGMA synchronous=FULL;"
 				"PRAGMA journal_size_limit=16777216;"
-				"PRAGMA cache_size=-8192;"
+				"PRAGMA cache_size=-16384;"
 				"PRAGMA trusted_schema=OFF;";
 
 static const char schema_sql[] =
 	"BEGIN;"
 	"CREATE TABLE stream(id INTEGER PRIMARY KEY, agent TEXT NOT NULL, incarnation BLOB NOT "
 	"NULL,"
-	" UNIQUE(agent, incarnation));"
-	"CREATE TABLE series(stream INTEGER, id INTEGER, definition BLOB NOT NULL,"
-	" PRIMARY KEY(stream, id)) WITHOUT ROWID;"
-	"CREATE TABLE minute(key INTEGER PRIMARY KEY, thin INTEGER NOT NULL, data BLOB NOT NULL);"
-	"CREATE INDEX minute_whole ON minute(key) WHERE thin = 0;"
+	" first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE(agent, incarnation));"
+	"CREATE TABLE metric(id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind INTEGER, unit TEXT,"
+	" help TEXT, UNIQUE(name, kind, unit));"
+	"CREATE TABLE series(metric INTEGER, stream INTEGER, id INTEGER, labels BLOB NOT NULL,"
+	" PRIMARY KEY(metric, stream, id)) WITHOUT ROWID;"
+	"CREATE TABLE tick(key INTEGER PRIMARY KEY, data BLOB NOT NULL);"
+	"CREATE TABLE minute(key INTEGER PRIMARY KEY, data BLOB NOT NULL);"
 	"PRAGMA application_id=1952737385;"
 	"PRAGMA user_version=1;"
 	"COMMIT;";
 
-enum statement {
-	STREAM_FIND,
-	STREAM_ADD,
-	SERIES_ADD,
-	MINUTE_GET,
-	MINUTE_PUT,
-	MINUTE_DROP,
-	MINUTE_WALK,
-	MINUTE_OLD_WHOLE,
-	MINUTE_FIRST,
-	MINUTE_LAST,
-	PAGES_USED,
-	STATEMENTS,
-};
-
 static const char pages_used_sql[] = "SELECT (page_count - freelist_count) * page_size FROM "
 				     "pragma_page_count, pragma_freelist_count, pragma_page_size";
+static const char pages_free_sql[] =
+	"SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
+static const char stream_touch_sql[] =
+	"UPDATE stream SET first = min(first, ?2), last = max(last, ?2) WHERE id = ?1 AND "
+	"(first > ?2 OR last < ?2)";
+static const char series_walk_sql[] =
+	"SELECT series.stream, series.id, stream.agent, series.labels FROM series JOIN stream ON "
+	"stream.id = series.stream WHERE series.metric = ?1 AND stream.last >= ?2 AND "
+	"stream.first <= ?3 ORDER BY series.stream, series.id";
+static const char tick_expire_sql[] =
+	"DELETE FROM tick WHERE key IN (SELECT key FROM tick WHERE key < ?1 ORDER BY key LIMIT ?2)";
+static const char end_expire_sql[] = "DELETE FROM minute WHERE key IN (SELECT key FROM minute "
+				     "WHERE key < ?1 ORDER BY key LIMIT ?2)";
 
-static const char *const statement_sql[STATEMENTS] = {
+static const char *const statement_sql[HISTORY_STATEMENTS] = {
 	[STREAM_FIND] = "SELECT id FROM stream WHERE agent = ?1 AND incarnation = ?2",
-	[STREAM_ADD] = "INSERT INTO stream(agent, incarnation) VALUES(?1, ?2)",
-	[SERIES_ADD] = "INSERT OR IGNORE INTO series VALUES(?1, ?2, ?3)",
-	[MINUTE_GET] = "SELECT data FROM minute WHERE key = ?1",
-	[MINUTE_PUT] = "INSERT OR REPLACE INTO minute VALUES(?1, ?2, ?3)",
-	[MINUTE_DROP] = "DELETE FROM minute WHERE key = ?1",
-	[MINUTE_WALK] = "SELECT key, data FROM minute WHERE key BETWEEN ?1 AND ?2 ORDER BY key",
-	[MINUTE_OLD_WHOLE] =
-		"SELECT key FROM minute WHERE thin = 0 AND key < ?1 ORDER BY key LIMIT 1",
-	[MINUTE_FIRST] = "SELECT key FROM minute ORDER BY key LIMIT 1",
-	[MINUTE_LAST] = "SELECT key FROM minute ORDER BY key DESC LIMIT 1",
+	[STREAM_ADD] = "INSERT INTO stream(agent, incarnation, first, last) VALUES(?1, ?2, ?3, ?3)",
+	[STREAM_TOUCH] = stream_touch_sql,
+	[STREAM_OLD] = "SELECT id FROM stream WHERE last < ?1 LIMIT 1",
+	[STREAM_DROP] = "DELETE FROM stream WHERE id = ?1",
+	[METRIC_FIND] = "SELECT id FROM metric WHERE name = ?1 AND kind = ?2 AND unit = ?3",
+	[METRIC_ADD] = "INSERT INTO metric(name, kind, unit, help) VALUES(?1, ?2, ?3, ?4)",
+	[METRIC_WALK] = "SELECT id, name, kind, unit, help FROM metric ORDER BY name, id",
+	[SERIES_ADD] = "INSERT OR IGNORE INTO series VALUES(?1, ?2, ?3, ?4)",
+	[SERIES_WALK] = series_walk_sql,
+	[SERIES_DROP] = "DELETE FROM series WHERE metric = ?1 AND stream = ?2",
+	[TICK_GET] = "SELECT data FROM tick WHERE key = ?1",
+	[TICK_PUT] = "INSERT OR REPLACE INTO tick VALUES(?1, ?2)",
+	[TICK_DROP] = "DELETE FROM tick WHERE key = ?1",
+	[TICK_EXPIRE] = tick_expire_sql,
+	[TICK_FIRST] = "SELECT key FROM tick ORDER BY key LIMIT 1",
+	[END_GET] = "SELECT data FROM minute WHERE key = ?1",
+	[END_PUT] = "INSERT OR REPLACE INTO minute VALUES(?1, ?2)",
+	[END_DROP] = "DELETE FROM minute WHERE key = ?1",
+	[END_EXPIRE] = end_expire_sql,
+	[END_FIRST] = "SELECT key FROM minute ORDER BY key LIMIT 1",
+	[END_LAST] = "SELECT key FROM minute ORDER BY key DESC LIMIT 1",
 	[PAGES_USED] = pages_used_sql,
-};
-
-struct history_store {
-	sqlite3 *db;
-	sqlite3_stmt *statements[STATEMENTS];
-	struct history_options options;
-	struct history_stats stats;
-	struct pack buffer;
+	[PAGES_FREE] = pages_free_sql,
 };
 
 /* -------- SQLite's words -------- */
 
-static int fail(struct history_store *s, struct err *e, const char *what)
+int history_fail(struct history_store *s, struct err *e, const char *what)
 {
 	int code = sqlite3_errcode(s->db), r = -EIO;
 
@@ -95,23 +101,23 @@ static int fail(struct history_store *s, struct err *e, const char *what)
 
 static int run(struct history_store *s, const char *sql, struct err *e, const char *what)
 {
-	return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(s, e, what);
+	return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0
+								       : history_fail(s, e, what);
 }
 
-static void reset(sqlite3_stmt **q)
+void history_reset(sqlite3_stmt **q)
 {
 	sqlite3_reset(*q);
 	sqlite3_clear_bindings(*q);
 }
 
-/* 1: a row; 0: none. */
-static int step(struct history_store *s, sqlite3_stmt *q, struct err *e, const char *what)
+int history_step(struct history_store *s, sqlite3_stmt *q, struct err *e, const char *what)
 {
 	int code = sqlite3_step(q);
 
 	if (code == SQLITE_ROW)
 		return 1;
-	return code == SQLITE_DONE ? 0 : fail(s, e, what);
+	return code == SQLITE_DONE ? 0 : history_fail(s, e, what);
 }
 
 static int64_t number_of(struct history_store *s, const char *sql)
@@ -126,7 +132,7 @@ static int64_t number_of(struct history_store *s, const char *sql)
 	return v;
 }
 
-static sqlite3_int64 key_of(uint64_t ms, uint32_t stream)
+sqlite3_int64 history_key(uint64_t ms, uint32_t stream)
 {
 	uint64_t minute = ms / MINUTE_MS;
 
@@ -141,13 +147,13 @@ static sqlite3_int64 key_of(uint64_t ms, uint32_t stream)
 static int schema(struct history_store *s, struct err *e)
 {
 	int64_t version, id;
-	int r = run(s, setup_sql, e, "cannot be set up");
+	int r = s->is_reader ? 0 : run(s, setup_sql, e, "cannot be set up");
 
 	if (r < 0)
 		return r;
 	version = number_of(s, "PRAGMA user_version");
 	id = number_of(s, "PRAGMA application_id");
-	if (version == 0 && id == 0)
+	if (version == 0 && id == 0 && !s->is_reader)
 		return run(s, schema_sql, e, "tables cannot be made");
 	if (id != APPLICATION_ID)
 		return err_set(e, -EBADMSG, "history: the database is of another program");
@@ -160,23 +166,26 @@ static int schema(struct history_store *s, struct err *e)
 
 static int open_once(const char *path, struct history_store *s, struct err *e)
 {
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+		    (s->is_reader ? 0 : SQLITE_OPEN_CREATE);
 	int r;
 
-	if (sqlite3_open_v2(path, &s->db,
-			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-			    NULL) != SQLITE_OK)
-		return s->db ? fail(s, e, path) : -ENOMEM;
+	if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK)
+		return s->db ? history_fail(s, e, path) : -ENOMEM;
+	sqlite3_busy_timeout(s->db, BUSY_MS);
 	r = schema(s, e);
-	for (unsigned int i = 0; i < STATEMENTS && r >= 0; i++)
+	for (unsigned int i = 0; i < HISTORY_STATEMENTS && r >= 0; i++)
 		if (sqlite3_prepare_v3(s->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
 				       &s->statements[i], NULL) != SQLITE_OK)
-			r = fail(s, e, "a statement cannot be prepared");
+			r = history_fail(s, e, "a statement cannot be prepared");
+	if (r >= 0 && s->is_reader)
+		r = run(s, "PRAGMA query_only=ON", e, "cannot be read only");
 	return r;
 }
 
 static void close_db(struct history_store *s)
 {
-	for (unsigned int i = 0; i < STATEMENTS; i++) {
+	for (unsigned int i = 0; i < HISTORY_STATEMENTS; i++) {
 		sqlite3_finalize(s->statements[i]);
 		s->statements[i] = NULL;
 	}
@@ -227,6 +236,23 @@ int history_store_open(const char *path, const struct history_options *options,
 	return 0;
 }
 
+int history_store_open_reader(const char *path, struct history_store **ret, struct err *e)
+{
+	struct history_store *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->is_reader = true;
+	r = open_once(path, s, e);
+	if (r < 0) {
+		history_store_close(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
 struct history_store *history_store_close(struct history_store *s)
 {
 	if (!s)
@@ -260,17 +286,17 @@ void history_store_rollback(struct history_store *s)
 /* -------- streams and series -------- */
 
 int history_store_stream(struct history_store *s, const char *agent,
-			 const uint8_t incarnation[FRAME_INCARNATION_BYTES], uint32_t *ret,
-			 struct err *e)
+			 const uint8_t incarnation[FRAME_INCARNATION_BYTES], uint64_t time_ms,
+			 uint32_t *ret, struct err *e)
 {
-	_cleanup_(reset) sqlite3_stmt *find = s->statements[STREAM_FIND];
-	_cleanup_(reset) sqlite3_stmt *add = s->statements[STREAM_ADD];
+	_cleanup_(history_reset) sqlite3_stmt *find = s->statements[STREAM_FIND];
+	_cleanup_(history_reset) sqlite3_stmt *add = s->statements[STREAM_ADD];
 	sqlite3_int64 id;
 	int r;
 
 	sqlite3_bind_text(find, 1, agent, -1, SQLITE_STATIC);
 	sqlite3_bind_blob(find, 2, incarnation, FRAME_INCARNATION_BYTES, SQLITE_STATIC);
-	r = step(s, find, e, "a stream cannot be read");
+	r = history_step(s, find, e, "a stream cannot be read");
 	if (r < 0)
 		return r;
 	if (r > 0) {
@@ -279,7 +305,8 @@ int history_store_stream(struct history_store *s, const char *agent,
 	}
 	sqlite3_bind_text(add, 1, agent, -1, SQLITE_STATIC);
 	sqlite3_bind_blob(add, 2, incarnation, FRAME_INCARNATION_BYTES, SQLITE_STATIC);
-	r = step(s, add, e, "a stream cannot be written");
+	sqlite3_bind_int64(add, 3, (sqlite3_int64)(time_ms / MINUTE_MS));
+	r = history_step(s, add, e, "a stream cannot be written");
 	if (r < 0)
 		return r;
 	id = sqlite3_last_insert_rowid(s->db);
@@ -289,18 +316,42 @@ int history_store_stream(struct history_store *s, const char *agent,
 	return 0;
 }
 
-int history_store_define(struct history_store *s, uint32_t stream, const struct frame_definition *d,
-			 struct err *e)
+static int metric_id(struct history_store *s, const struct history_definition *d,
+		     sqlite3_int64 *ret, struct err *e)
 {
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[SERIES_ADD];
+	_cleanup_(history_reset) sqlite3_stmt *find = s->statements[METRIC_FIND];
+	_cleanup_(history_reset) sqlite3_stmt *add = s->statements[METRIC_ADD];
 	int r;
 
+	sqlite3_bind_text(find, 1, d->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int(find, 2, (int)d->kind);
+	sqlite3_bind_text(find, 3, d->unit, -1, SQLITE_STATIC);
+	r = history_step(s, find, e, "a metric cannot be read");
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		*ret = sqlite3_column_int64(find, 0);
+		return 0;
+	}
+	sqlite3_bind_text(add, 1, d->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int(add, 2, (int)d->kind);
+	sqlite3_bind_text(add, 3, d->unit, -1, SQLITE_STATIC);
+	sqlite3_bind_text(add, 4, d->help, -1, SQLITE_STATIC);
+	r = history_step(s, add, e, "a metric cannot be written");
+	*ret = sqlite3_last_insert_rowid(s->db);
+	return r < 0 ? r : 0;
+}
+
+int history_store_define(struct history_store *s, uint32_t stream,
+			 const struct history_definition *d, struct err *e)
+{
+	_cleanup_(history_reset) sqlite3_stmt *q = s->statements[SERIES_ADD];
+	sqlite3_int64 metric;
+	int r = metric_id(s, d, &metric, e);
+
+	if (r < 0)
+		return r;
 	pack_reset(&s->buffer);
-	pack_text(&s->buffer, d->metric);
-	pack_text(&s->buffer, d->unit);
-	pack_u64(&s->buffer, d->kind);
-	pack_u64(&s->buffer, d->merge);
-	pack_u64(&s->buffer, d->scope);
 	pack_u64(&s->buffer, d->label_count);
 	for (unsigned int i = 0; i < d->label_count; i++) {
 		pack_text(&s->buffer, d->labels[i].key);
@@ -308,217 +359,101 @@ int history_store_define(struct history_store *s, uint32_t stream, const struct 
 	}
 	if (s->buffer.has_failed)
 		return -ENOMEM;
-	sqlite3_bind_int64(q, 1, stream);
-	sqlite3_bind_int64(q, 2, d->id);
-	sqlite3_bind_blob(q, 3, s->buffer.data, (int)s->buffer.size, SQLITE_STATIC);
-	r = step(s, q, e, "a series cannot be written");
+	sqlite3_bind_int64(q, 1, metric);
+	sqlite3_bind_int64(q, 2, stream);
+	sqlite3_bind_int64(q, 3, d->id);
+	sqlite3_bind_blob(q, 4, s->buffer.data, (int)s->buffer.size, SQLITE_STATIC);
+	r = history_step(s, q, e, "a series cannot be written");
 	return r < 0 ? r : 0;
 }
 
 /* -------- minutes -------- */
 
-static int drop(struct history_store *s, sqlite3_int64 key, struct err *e)
+static int put_row(struct history_store *s, enum history_statement which, sqlite3_int64 key,
+		   struct err *e)
 {
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[MINUTE_DROP];
+	_cleanup_(history_reset) sqlite3_stmt *q = s->statements[which];
 	int r;
 
 	sqlite3_bind_int64(q, 1, key);
-	r = step(s, q, e, "a minute cannot be dropped");
+	sqlite3_bind_blob64(q, 2, s->buffer.data, s->buffer.size, SQLITE_STATIC);
+	r = history_step(s, q, e, "a minute cannot be written");
 	return r < 0 ? r : 0;
 }
 
-static int read_minute(struct history_store *s, sqlite3_int64 key, struct minute **ret,
-		       struct err *e)
+static int touch(struct history_store *s, uint32_t stream, uint64_t start_ms, struct err *e)
 {
+	_cleanup_(history_reset) sqlite3_stmt *q = s->statements[STREAM_TOUCH];
 	int r;
-	{
-		_cleanup_(reset) sqlite3_stmt *q = s->statements[MINUTE_GET];
 
-		sqlite3_bind_int64(q, 1, key);
-		r = step(s, q, e, "a minute cannot be read");
-		if (r <= 0)
-			return r < 0 ? r : -ENOENT;
-		r = minute_decode(sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0),
-				  ret);
-	}
-	if (r != -EBADMSG && r != -EPROTONOSUPPORT)
-		return r;
-	s->stats.minutes_damaged++;
-	r = drop(s, key, e);
-	return r < 0 ? r : -ENOENT;
+	sqlite3_bind_int64(q, 1, stream);
+	sqlite3_bind_int64(q, 2, (sqlite3_int64)(start_ms / MINUTE_MS));
+	r = history_step(s, q, e, "a stream cannot be written");
+	return r < 0 ? r : 0;
 }
 
-static int write_minute(struct history_store *s, sqlite3_int64 key, struct minute *m, struct err *e)
+/* Both rows of the minute, from the union of its frames. */
+static int write_both(struct history_store *s, uint32_t stream, struct sheaf *sheaf, struct err *e)
 {
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[MINUTE_PUT];
-	int r;
+	sqlite3_int64 key = history_key(sheaf_start_ms(sheaf), stream);
+	struct minute *m = NULL;
+	int r, unread;
 
 	pack_reset(&s->buffer);
-	r = minute_encode(m, &s->buffer);
+	r = sheaf_encode(sheaf, &s->buffer);
+	if (r >= 0)
+		r = put_row(s, TICK_PUT, key, e);
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(q, 1, key);
-	sqlite3_bind_int(q, 2, minute_is_thin(m));
-	sqlite3_bind_blob64(q, 3, s->buffer.data, s->buffer.size, SQLITE_STATIC);
-	r = step(s, q, e, "a minute cannot be written");
-	return r < 0 ? r : 0;
-}
-
-int history_store_get(struct history_store *s, uint32_t stream, uint64_t start_ms,
-		      struct minute **ret, struct err *e)
-{
-	return read_minute(s, key_of(start_ms, stream), ret, e);
-}
-
-int history_store_put(struct history_store *s, uint32_t stream, struct minute *m, struct err *e)
-{
-	sqlite3_int64 key = key_of(minute_start_ms(m), stream);
-	struct minute *old = NULL;
-	int added = (int)minute_ticks(m), r = read_minute(s, key, &old, e);
-
-	if (r < 0 && r != -ENOENT)
+	unread = r = sheaf_minute(sheaf, UINT64_MAX, &m);
+	if (r < 0)
 		return r;
-	if (old) {
-		added = minute_merge(old, m);
-		if (added == -ESTALE) {
-			s->stats.frames_late += minute_ticks(m);
-			added = 0;
-		}
+	s->stats.frames_unread += (uint64_t)unread;
+	r = minute_thin(m);
+	pack_reset(&s->buffer);
+	if (r >= 0 && minute_ticks(m)) {
+		r = minute_encode(m, &s->buffer);
+		if (r >= 0)
+			r = put_row(s, END_PUT, key, e);
 	}
-	r = added <= 0 ? added : write_minute(s, key, old ? old : m, e);
-	minute_free(old);
+	minute_free(m);
+	return r >= 0 ? touch(s, stream, sheaf_start_ms(sheaf), e) : r;
+}
+
+/* Whether the end of the minute stands for all of these already. */
+static int late(struct history_store *s, uint32_t stream, const struct sheaf *sheaf, struct err *e)
+{
+	struct minute *end = NULL;
+	int r = history_store_end(s, stream, sheaf_start_ms(sheaf), &end, e);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (size_t i = 0; i < sheaf_frames(sheaf); i++)
+		s->stats.frames_late += !minute_has(end, sheaf_sequence(sheaf, i));
+	minute_free(end);
+	return 1;
+}
+
+int history_store_put(struct history_store *s, uint32_t stream, const struct sheaf *sheaf,
+		      struct err *e)
+{
+	struct sheaf *all = NULL;
+	int added, r = history_store_ticks(s, stream, sheaf_start_ms(sheaf), &all, e);
+
+	if (r == -ENOENT) {
+		r = late(s, stream, sheaf, e);
+		if (r != 0)
+			return r < 0 ? r : 0;
+		r = sheaf_new(sheaf_start_ms(sheaf), &all);
+	}
+	if (r < 0)
+		return r;
+	added = sheaf_merge(all, sheaf);
+	r = added > 0 ? write_both(s, stream, all, e) : added;
+	sheaf_free(all);
 	if (r < 0)
 		return r;
 	s->stats.minutes_written += added > 0;
+	s->stats.frames_written += (uint64_t)added;
 	return added;
-}
-
-int history_store_each(struct history_store *s, uint64_t from_ms, uint64_t to_ms,
-		       history_minute_fn fn, void *data, struct err *e)
-{
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[MINUTE_WALK];
-	int r;
-
-	sqlite3_bind_int64(q, 1, key_of(from_ms, 0));
-	sqlite3_bind_int64(q, 2, key_of(to_ms, HISTORY_STREAMS_MAX - 1));
-	while ((r = step(s, q, e, "minutes cannot be read")) > 0) {
-		struct minute *m;
-
-		r = minute_decode(sqlite3_column_blob(q, 1), (size_t)sqlite3_column_bytes(q, 1),
-				  &m);
-		if (r == -ENOMEM)
-			return r;
-		if (r < 0) { /* dropped by whoever writes next */
-			s->stats.minutes_damaged++;
-			continue;
-		}
-		r = fn(data, (uint32_t)(sqlite3_column_int64(q, 0) & (HISTORY_STREAMS_MAX - 1)), m);
-		minute_free(m);
-		if (r)
-			return r;
-	}
-	return r;
-}
-
-/* -------- ageing -------- */
-
-/* The key that a statement finds; 0: none. */
-static int find_key(struct history_store *s, enum statement which, sqlite3_int64 below,
-		    sqlite3_int64 *ret, struct err *e)
-{
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[which];
-	int r;
-
-	if (which == MINUTE_OLD_WHOLE)
-		sqlite3_bind_int64(q, 1, below);
-	r = step(s, q, e, "minutes cannot be found");
-	if (r > 0)
-		*ret = sqlite3_column_int64(q, 0);
-	return r;
-}
-
-static int thin_one(struct history_store *s, sqlite3_int64 below, struct err *e)
-{
-	struct minute *m = NULL;
-	sqlite3_int64 key;
-	int r = find_key(s, MINUTE_OLD_WHOLE, below, &key, e);
-
-	if (r <= 0)
-		return r;
-	r = read_minute(s, key, &m, e);
-	if (r == -ENOENT)
-		return 1; /* it was damaged, and is gone */
-	if (r >= 0)
-		r = minute_thin(m);
-	if (r >= 0)
-		r = write_minute(s, key, m, e);
-	minute_free(m);
-	if (r < 0)
-		return r;
-	s->stats.minutes_thinned++;
-	return 1;
-}
-
-static int bytes_used(struct history_store *s, struct err *e)
-{
-	_cleanup_(reset) sqlite3_stmt *q = s->statements[PAGES_USED];
-	int r = step(s, q, e, "the size cannot be read");
-
-	if (r > 0)
-		s->stats.bytes = (uint64_t)sqlite3_column_int64(q, 0);
-	return r < 0 ? r : 0;
-}
-
-/* Old ones, or the oldest while there are too many bytes. */
-static int drop_one(struct history_store *s, sqlite3_int64 below, struct err *e)
-{
-	bool is_full;
-	sqlite3_int64 key;
-	int r = bytes_used(s, e);
-
-	if (r < 0)
-		return r;
-	is_full = s->options.bytes_max && s->stats.bytes > s->options.bytes_max;
-	r = find_key(s, MINUTE_FIRST, 0, &key, e);
-	if (r <= 0 || (key >= below && !is_full))
-		return r < 0 ? r : 0;
-	r = drop(s, key, e);
-	if (r < 0)
-		return r;
-	if (key < below)
-		s->stats.minutes_expired++;
-	else
-		s->stats.minutes_evicted++;
-	return 1;
-}
-
-static sqlite3_int64 key_before(uint64_t now_ms, uint64_t age_ms)
-{
-	return now_ms > age_ms ? key_of(now_ms - age_ms, 0) : 0;
-}
-
-int history_store_age(struct history_store *s, uint64_t now_ms, unsigned int minutes, struct err *e)
-{
-	sqlite3_int64 whole, kept, last;
-	uint64_t newest_ms;
-	int r = find_key(s, MINUTE_LAST, 0, &last, e);
-
-	if (r <= 0)
-		return r;
-	/* A clock that was set years ahead must not expire everything at once: time passes here
-	 * only as minutes come. */
-	newest_ms = ((uint64_t)last / HISTORY_STREAMS_MAX + 1) * MINUTE_MS;
-	if (now_ms > newest_ms + s->options.ticks_ms)
-		now_ms = newest_ms + s->options.ticks_ms;
-	whole = key_before(now_ms, s->options.ticks_ms);
-	kept = key_before(now_ms, s->options.keep_ms);
-	for (; minutes && r > 0; minutes--) {
-		r = drop_one(s, kept, e);
-		if (r == 0)
-			r = thin_one(s, whole, e);
-	}
-	if (r < 0)
-		return r;
-	sqlite3_exec(s->db, "PRAGMA incremental_vacuum(256)", NULL, NULL, NULL);
-	return r;
 }

@@ -305,6 +305,19 @@ static void series_describe(const struct fleet *f, uint32_t group, struct merge_
 	ret->cells = NULL;
 }
 
+static void instance_labels(const struct fleet_incarnation *inc, const struct fleet_series *s,
+			    struct merge_series *ret)
+{
+	const struct fleet_agent *a = inc->agent;
+
+	/* Series about the agent itself have no instance of their own. */
+	label_add(ret, "instance",
+		  *inc->origins[s->origin].instance ? inc->origins[s->origin].instance : a->id);
+	label_add(ret, "worker", inc->origins[s->origin].worker);
+	label_add(ret, "pod", a->labels[2]);
+	label_add(ret, "node", a->labels[3]);
+}
+
 /* Labels, and value over all incarnations of the agent. False: a gauge without a value. */
 static bool instance_series(const struct fleet *f, const struct fleet_incarnation *inc,
 			    const struct fleet_series *s, const struct merge_options *o,
@@ -314,12 +327,7 @@ static bool instance_series(const struct fleet *f, const struct fleet_incarnatio
 	bool is_present = s->kind != METRIC_GAUGE;
 
 	series_describe(f, s->group, ret);
-	/* Series about the agent itself have no instance of their own. */
-	label_add(ret, "instance",
-		  *inc->origins[s->origin].instance ? inc->origins[s->origin].instance : a->id);
-	label_add(ret, "worker", inc->origins[s->origin].worker);
-	label_add(ret, "pod", a->labels[2]);
-	label_add(ret, "node", a->labels[3]);
+	instance_labels(inc, s, ret);
 	if (s->kind == METRIC_HISTOGRAM) {
 		memset(scratch, 0, HIST_CELLS * sizeof(*scratch));
 		ret->cells = scratch;
@@ -417,6 +425,20 @@ static int frame_one(const struct fleet *f, const struct fleet_incarnation *inc,
 	    !instance_series(f, inc, &inc->series[entry->series], NULL, scratch, &series))
 		return 0;
 	return fn(data, &series);
+}
+
+bool merge_describe(const struct fleet *f, uint32_t session, uint32_t id, struct merge_series *ret)
+{
+	const struct fleet_incarnation *inc = fleet_find_session(f, session);
+	const struct fleet_id *entry = inc ? fleet_id_find(inc, id) : NULL;
+	const struct fleet_series *s;
+
+	if (!entry || entry->series == FLEET_NO_SERIES)
+		return false;
+	s = &inc->series[entry->series];
+	series_describe(f, s->group, ret);
+	instance_labels(inc, s, ret);
+	return true;
 }
 
 int merge_frame(const struct fleet *f, uint32_t session, const struct frame *frame,

@@ -58,3 +58,7 @@ size_t merge_agents_live(const struct fleet *f, uint64_t now_ms, uint64_t stale_
 typedef int (*merge_series_fn)(void *data, const struct merge_series *series);
 int merge_frame(const struct fleet *f, uint32_t session, const struct frame *frame,
 		merge_series_fn fn, void *data);
+
+/* What an id of the session's frames means: name and labels of the instance, no value. False: the
+ * fleet does not know it. */
+bool merge_describe(const struct fleet *f, uint32_t session, uint32_t id, struct merge_series *ret);

@@ -48,6 +48,13 @@ size_t minute_ticks(const struct minute *m)
 	return m->tick_count;
 }
 
+struct minute_tick_info minute_tick_get(const struct minute *m, size_t index)
+{
+	const struct minute_tick *t = &m->ticks[index];
+
+	return (struct minute_tick_info){t->sequence, m->start_ms + t->offset_ms, t->is_key};
+}
+
 size_t minute_bytes(const struct minute *m)
 {
 	return sizeof(*m) + m->tick_capacity * sizeof(*m->ticks) +
@@ -155,8 +162,10 @@ int minute_add(struct minute *m, const struct frame *f)
 			   cells);
 	if (r < 0)
 		return r;
-	m->ticks[m->tick_count++] = (struct minute_tick){
-		.sequence = f->sequence, .offset_ms = (uint32_t)(f->time_ms - m->start_ms)};
+	m->ticks[m->tick_count++] =
+		(struct minute_tick){.sequence = f->sequence,
+				     .offset_ms = (uint32_t)(f->time_ms - m->start_ms),
+				     .is_key = f->is_key};
 	for (size_t i = 0; i < f->counter_count; i++)
 		minute_push(m, f->counters[i].id,
 			    f->is_key ? MINUTE_COUNTER_TOTAL : MINUTE_COUNTER_ADD)
@@ -227,6 +236,7 @@ static void sample_of(const struct minute *m, const struct minute_item *s,
 
 	*ret = (struct minute_sample){
 		.id = s->id,
+		.tick = s->tick,
 		.kind = (enum minute_kind)s->kind,
 		.sequence = t->sequence,
 		.time_ms = m->start_ms + t->offset_ms,
@@ -253,76 +263,4 @@ int minute_each(struct minute *m, minute_sample_fn fn, void *data)
 		r = fn(data, &s);
 	}
 	return r;
-}
-
-/* -------- merge -------- */
-
-/* Whether one has all sequences of the other. */
-static bool covers(const struct minute *m, const struct minute *other)
-{
-	for (uint32_t i = 0; i < other->range_count; i++)
-		for (uint64_t s = 0; s < other->ranges[i].count; s++)
-			if (!minute_has(m, other->ranges[i].first + s))
-				return false;
-	if (!other->range_count)
-		for (uint32_t i = 0; i < other->tick_count; i++)
-			if (!minute_has(m, other->ticks[i].sequence))
-				return false;
-	return true;
-}
-
-static int merge_tick(struct minute *m, const struct minute *from, uint32_t tick)
-{
-	size_t samples = 0, cells = 0;
-	int r;
-
-	for (uint32_t i = 0; i < from->sample_count; i++) {
-		const struct minute_item *s = &from->samples[i];
-
-		if (s->tick != tick)
-			continue;
-		samples++;
-		cells += minute_is_cells(s->kind) ? s->v.window.count : 0;
-	}
-	r = minute_reserve(m, 1, samples, cells);
-	if (r < 0)
-		return r;
-	m->ticks[m->tick_count++] = from->ticks[tick];
-	for (uint32_t i = 0; i < from->sample_count; i++) {
-		const struct minute_item *s = &from->samples[i];
-		struct minute_item *fresh;
-
-		if (s->tick != tick)
-			continue;
-		fresh = minute_push(m, s->id, (enum minute_kind)s->kind);
-		if (minute_is_cells(s->kind))
-			minute_push_cells(m, fresh, s->v.window.count,
-					  from->cells + s->v.window.first,
-					  from->counts + s->v.window.first);
-		else
-			fresh->v = s->v;
-	}
-	m->is_sorted = false;
-	return 0;
-}
-
-int minute_merge(struct minute *m, const struct minute *from)
-{
-	int added = 0;
-
-	if (m->start_ms != from->start_ms)
-		return -ERANGE;
-	if (minute_is_thin(m) || minute_is_thin(from))
-		return covers(m, from) ? 0 : -ESTALE;
-	for (uint32_t i = 0; i < from->tick_count; i++) {
-		int r;
-
-		if (minute_has(m, from->ticks[i].sequence))
-			continue;
-		r = merge_tick(m, from, i);
-		if (r < 0)
-			return r;
-		added++;
-	}
-	return added;
 }

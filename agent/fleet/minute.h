@@ -2,9 +2,7 @@
 /*
  * What one incarnation of an agent told in one minute: the unit of history. Pure.
  *
- * A minute is the union of frames, each there once by its sequence. So adding is idempotent,
- * commutative and associative: after a crash the commit log may be replayed into minutes that are
- * on disk already, in any order and more than once, and they become what they would have been.
+ * A minute is the union of frames, each there once by its sequence, in whatever order they came.
  *
  * A minute stands alone: increments by tick, and the totals of the key frame that each minute has.
  * Thinned, it keeps for each series its last value (histograms summed cell by cell, so exactly),
@@ -31,15 +29,19 @@ uint64_t minute_start_ms(const struct minute *m);
 bool minute_is_thin(const struct minute *m);
 bool minute_has(const struct minute *m, uint64_t sequence);
 size_t minute_ticks(const struct minute *m);
+/* By sequence, once minute_each has been called. is_key: of a key frame; a thin minute's only tick
+ * is when one of its frames was. */
+struct minute_tick_info {
+	uint64_t sequence, time_ms;
+	bool is_key;
+};
+struct minute_tick_info minute_tick_get(const struct minute *m, size_t index);
 /* Of memory that it holds, about. */
 size_t minute_bytes(const struct minute *m);
 
 /* 1: added; 0: it was there. -ERANGE: not of this minute; -ESTALE: thinned, and it is not in it;
  * -ENOSPC: a limit above; -ENOMEM. On failure nothing of it is added. */
 int minute_add(struct minute *m, const struct frame *f);
-/* Adds what only from has: frames added, or an error as above (then some may be). Two thin minutes,
- * or a thin one and one with frames that it lacks, are -ESTALE. */
-int minute_merge(struct minute *m, const struct minute *from);
 int minute_thin(struct minute *m);
 
 /* -ENOMEM. What decode gives encodes to the same bytes. */
@@ -57,7 +59,7 @@ enum minute_kind {
 };
 
 struct minute_sample {
-	uint32_t id;
+	uint32_t id, tick; /* index of minute_tick_get */
 	enum minute_kind kind;
 	uint64_t sequence, time_ms;
 	uint64_t counter;

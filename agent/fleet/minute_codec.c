@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A minute as bytes: u32 CRC32C (little-endian) of what follows | version | start in minutes |
- * n ranges { gap, count } | n ticks { gap of sequences, offset in ms } | n samples, by id and tick
- * { gap of ids, gap of ticks * 8 + kind, value }. All numbers are varints. The tick gap counts from
- * 0 where the id changes. Read back as strictly as it is written: disks lie, too.
+ * n ranges { gap, count } | n ticks { gap of sequences, offset in ms * 2 + is it a key frame } |
+ * n samples, by id and tick { gap of ids, gap of ticks * 8 + kind, value }. All numbers are varints.
+ * The tick gap counts from 0 where the id changes. Read back as strictly as it is written: disks
+ * lie, too.
  */
 #include "base/crc32c.h"
 #include "fleet/minute_state.h"
@@ -51,7 +52,7 @@ static void encode_body(struct pack *out, const struct minute *m)
 	sequence = 0;
 	for (uint32_t i = 0; i < m->tick_count; i++) {
 		pack_u64(out, m->ticks[i].sequence - sequence);
-		pack_u64(out, m->ticks[i].offset_ms);
+		pack_u64(out, m->ticks[i].offset_ms * 2u + m->ticks[i].is_key);
 		sequence = m->ticks[i].sequence;
 	}
 	pack_u64(out, m->sample_count);
@@ -121,12 +122,14 @@ static int decode_ticks(struct unpack *u, struct minute *m)
 		return r;
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t fresh = sequence + unpack_u64(u);
-		uint64_t offset = unpack_u64_max(u, MINUTE_MS - 1);
+		uint64_t offset = unpack_u64_max(u, 2 * MINUTE_MS - 1);
 
 		if (u->is_bad || fresh < sequence || (i && fresh == sequence))
 			return -EBADMSG;
 		m->ticks[m->tick_count++] =
-			(struct minute_tick){.sequence = fresh, .offset_ms = (uint32_t)offset};
+			(struct minute_tick){.sequence = fresh,
+					     .offset_ms = (uint32_t)(offset / 2),
+					     .is_key = offset % 2};
 		sequence = fresh;
 	}
 	return 0;

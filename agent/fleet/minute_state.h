@@ -8,6 +8,7 @@ struct minute_tick {
 	uint64_t sequence;
 	uint32_t offset_ms;
 	uint32_t place; /* while sorting */
+	bool is_key;
 };
 
 struct minute_item {

@@ -125,6 +125,8 @@ int minute_thin(struct minute *m)
 		r = minute_reserve(t.out, 1, 0, 0);
 	if (r >= 0) {
 		t.out->ticks[t.out->tick_count++] = m->ticks[m->tick_count - 1];
+		for (uint32_t i = 0; i < m->tick_count; i++)
+			t.out->ticks[0].is_key = t.out->ticks[0].is_key || m->ticks[i].is_key;
 		r = minute_each(m, on_sample, &t);
 	}
 	if (r >= 0 && t.is_begun)

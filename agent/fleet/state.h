@@ -83,6 +83,8 @@ struct fleet_incarnation {
 	size_t held_bytes;
 	struct fleet_load load[FLEET_LOADS];
 	uint32_t load_count; /* of all time; the array is a ring */
+	uint32_t history;    /* what history*.c calls it in this life; 0: nothing yet */
+	uint64_t history_ms; /* newest frame that it was told */
 };
 
 struct fleet_agent {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fleet/history_store.h"
+#include "sealed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,43 +36,48 @@ static struct history_store *open_with(const struct history_options *o)
 	return s;
 }
 
-/* One frame: counter 1 says its sequence. */
+/* One key frame: counter 1 says its sequence. */
 static int put(struct history_store *s, uint32_t stream, uint64_t minute, uint64_t sequence)
 {
-	struct frame_counter counter = {.id = 1, .value = sequence};
-	struct frame f = {.sequence = sequence,
-			  .time_ms = START + minute * MINUTE_MS + sequence % 60 * 1000,
-			  .is_key = true,
-			  .counter_count = 1,
-			  .counters = &counter};
+	uint64_t start_ms = START + minute * MINUTE_MS;
 	struct err e = {{0}};
-	struct minute *m;
+	struct sheaf *sheaf;
 	int r;
 
-	assert_int_equal(minute_new(START + minute * MINUTE_MS, &m), 0);
-	assert_int_equal(minute_add(m, &f), 1);
-	r = history_store_put(s, stream, m, &e);
+	assert_int_equal(sheaf_new(start_ms, &sheaf), 0);
+	sealed_add(sheaf, sequence, start_ms + sequence % 60 * 1000, sequence);
+	r = history_store_put(s, stream, sheaf, &e);
 	if (r < 0)
 		print_message("# %s\n", e.text);
-	minute_free(m);
+	sheaf_free(sheaf);
 	return r;
 }
 
-static int on_minute(void *data, uint32_t stream, struct minute *m)
-{
-	char *text = data;
-
-	sprintf(text + strlen(text), "%u@%lu%s%zu ", stream,
-		(unsigned long)((minute_start_ms(m) - START) / MINUTE_MS),
-		minute_is_thin(m) ? "t" : "x", minute_ticks(m));
-	return 0;
-}
-
+/* What there is of two streams and some minutes: x and its frames, t and the total of its end. */
 static void has(struct history_store *s, const char *want)
 {
+	static const uint64_t minutes[] = {0, 1, 70, 20161};
 	char text[4096] = "";
 
-	assert_int_equal(history_store_each(s, 0, UINT64_MAX, on_minute, text, NULL), 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		for (uint32_t stream = 1; stream <= 2; stream++) {
+			uint64_t start_ms = START + minutes[i] * MINUTE_MS;
+			struct sheaf *sheaf;
+			struct minute *end;
+			char *at = text + strlen(text);
+
+			if (history_store_ticks(s, stream, start_ms, &sheaf, NULL) == 0) {
+				at += sprintf(at, "%u@%lux%zu ", stream, (unsigned long)minutes[i],
+					      sheaf_frames(sheaf));
+				sheaf_free(sheaf);
+			}
+			if (history_store_end(s, stream, start_ms, &end, NULL) == 0) {
+				sprintf(at, "%u@%lut%lu ", stream, (unsigned long)minutes[i],
+					(unsigned long)sealed_total(end));
+				minute_free(end);
+			}
+		}
+	}
 	assert_string_equal(text, want);
 }
 
@@ -89,7 +95,7 @@ static uint32_t stream(struct history_store *s, const char *agent, const uint8_t
 {
 	uint32_t id = 0;
 
-	assert_int_equal(history_store_stream(s, agent, incarnation, &id, NULL), 0);
+	assert_int_equal(history_store_stream(s, agent, incarnation, START, &id, NULL), 0);
 	assert_int_not_equal(id, 0);
 	return id;
 }
@@ -114,12 +120,12 @@ static void what_is_written_is_read_after_a_restart(void **state)
 	history_store_close(s);
 
 	s = open_with(&options);
-	has(s, "1@0x2 2@0x1 1@1x1 ");
+	has(s, "1@0x2 1@0t2 2@0x1 2@0t2 1@1x1 1@1t61 ");
 	begin(s);
 	assert_int_equal(put(s, a, 0, 1), 0);
 	assert_int_equal(put(s, a, 0, 3), 1);
 	commit(s);
-	has(s, "1@0x3 2@0x1 1@1x1 ");
+	has(s, "1@0x3 1@0t3 2@0x1 2@0t2 1@1x1 1@1t61 ");
 	history_store_close(s);
 }
 
@@ -138,23 +144,100 @@ static void it_ages(void **state)
 	/* The clock stepped back: nothing is due. */
 	assert_int_equal(history_store_age(s, START - HOUR, 100, NULL), 0);
 	assert_int_equal(history_store_age(s, 0, 100, NULL), 0);
-	has(s, "1@0x1 1@1x1 1@70x1 ");
+	has(s, "1@0x1 1@0t1 1@1x1 1@1t2 1@70x1 1@70t3 ");
 	/* In steps, and only what is older than an hour. */
 	assert_int_equal(history_store_age(s, START + 71 * MINUTE_MS, 1, NULL), 1);
-	has(s, "1@0t1 1@1x1 1@70x1 ");
+	has(s, "1@0t1 1@1x1 1@1t2 1@70x1 1@70t3 ");
 	assert_int_equal(history_store_age(s, START + 71 * MINUTE_MS, 100, NULL), 0);
-	has(s, "1@0t1 1@1t1 1@70x1 ");
+	has(s, "1@0t1 1@1t2 1@70x1 1@70t3 ");
 	assert_int_equal(put(s, a, 0, 1), 0);
 	assert_int_equal(history_store_stats(s)->frames_late, 0);
 	assert_int_equal(put(s, a, 0, 9), 0);
 	assert_int_equal(history_store_stats(s)->frames_late, 1);
+	has(s, "1@0t1 1@1t2 1@70x1 1@70t3 ");
 	/* Years ahead: a clock gone wrong expires nothing. */
 	assert_int_equal(history_store_age(s, START + 100000 * HOUR, 100, NULL), 0);
 	assert_int_equal(history_store_stats(s)->minutes_expired, 0);
 	put(s, a, days + 1, 4);
+	assert_int_equal(history_store_newest_ms(s), START + (days + 1) * MINUTE_MS);
 	assert_int_equal(history_store_age(s, START + (days + 1) * MINUTE_MS, 100, NULL), 0);
 	assert_int_equal(history_store_stats(s)->minutes_expired, 1);
-	has(s, "1@1t1 1@70t1 1@20161x1 ");
+	has(s, "1@1t2 1@70t3 1@20161x1 1@20161t4 ");
+	commit(s);
+	history_store_close(s);
+}
+
+struct seen {
+	char text[512];
+	uint32_t metric;
+};
+
+static int on_metric(void *data, const struct history_metric *m)
+{
+	struct seen *seen = data;
+
+	seen->metric = m->id;
+	sprintf(seen->text + strlen(seen->text), "%s(%s) ", m->name, m->unit);
+	return 0;
+}
+
+static int on_row(void *data, const struct history_row *row)
+{
+	struct seen *seen = data;
+
+	sprintf(seen->text + strlen(seen->text), "%u:%u %s %s=%s ", row->stream, row->id,
+		row->agent, row->labels[0].key, row->labels[0].value);
+	return 0;
+}
+
+static void define(struct history_store *s, uint32_t to, uint32_t id, const char *instance)
+{
+	struct history_definition d = {.id = id,
+				       .name = "tidegate_requests_total",
+				       .unit = "",
+				       .help = "h",
+				       .kind = METRIC_COUNTER,
+				       .label_count = 1,
+				       .labels = {{"instance", instance}}};
+
+	assert_int_equal(history_store_define(s, to, &d, NULL), 0);
+}
+
+static void series_go_with_their_stream(void **state)
+{
+	struct history_options o = options;
+	struct history_store *s;
+	struct seen seen = {{0}, 0};
+	uint32_t a, b;
+
+	(void)state;
+	o.keep_ms = HOUR;
+	s = open_with(&o);
+	begin(s);
+	a = stream(s, "web/1", life);
+	define(s, a, 1, "web/1/1");
+	define(s, a, 1, "not again");
+	define(s, a, 2, "web/1/2");
+	put(s, a, 0, 1);
+	b = stream(s, "web/2", other);
+	define(s, b, 1, "web/2/1");
+	put(s, b, 70, 1);
+	assert_int_equal(history_store_metrics(s, on_metric, &seen, NULL), 0);
+	assert_string_equal(seen.text, "tidegate_requests_total() ");
+	seen.text[0] = '\0';
+	history_store_series(s, seen.metric, START, START, on_row, &seen, NULL);
+	assert_string_equal(seen.text, "1:1 web/1 instance=web/1/1 1:2 web/1 instance=web/1/2 "
+				       "2:1 web/2 instance=web/2/1 ");
+	seen.text[0] = '\0';
+	history_store_series(s, seen.metric, START + HOUR, START + 2 * HOUR, on_row, &seen, NULL);
+	assert_string_equal(seen.text, "2:1 web/2 instance=web/2/1 ");
+	/* All minutes of the first are gone. */
+	put(s, b, 200, 2);
+	while (history_store_age(s, START + 200 * MINUTE_MS, 10, NULL) > 0)
+		;
+	seen.text[0] = '\0';
+	history_store_series(s, seen.metric, 0, UINT64_MAX, on_row, &seen, NULL);
+	assert_string_equal(seen.text, "2:1 web/2 instance=web/2/1 ");
 	commit(s);
 	history_store_close(s);
 }
@@ -170,9 +253,9 @@ static void bytes_are_bounded(void **state)
 	s = open_with(&o);
 	begin(s);
 	a = stream(s, "a", life);
-	for (unsigned int i = 0; i < 8000; i++)
+	for (unsigned int i = 0; i < 6000; i++)
 		put(s, a, i, i);
-	while (history_store_age(s, START + 8000 * MINUTE_MS, 500, NULL) > 0)
+	while (history_store_age(s, START + 6000 * MINUTE_MS, 500, NULL) > 0)
 		;
 	commit(s);
 	assert_true(history_store_stats(s)->bytes <= o.bytes_max);
@@ -201,7 +284,7 @@ static void killed_it_has_what_was_committed(void **state)
 		put(s, a, 0, 1);
 		commit(s);
 		begin(s);
-		for (unsigned int i = 1; i < 5000; i++)
+		for (unsigned int i = 1; i < 2000; i++)
 			put(s, a, i, i);
 		if (write(ends[1], "x", 1) == 1)
 			pause();
@@ -213,12 +296,12 @@ static void killed_it_has_what_was_committed(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	close(ends[0]);
 	s = open_with(&options);
-	has(s, "1@0x1 ");
+	has(s, "1@0x1 1@0t1 ");
 	begin(s);
 	assert_int_equal(put(s, 1, 0, 1), 0);
 	assert_int_equal(put(s, 1, 1, 1), 1);
 	commit(s);
-	has(s, "1@0x1 1@1x1 ");
+	has(s, "1@0x1 1@0t1 1@1x1 1@1t1 ");
 	history_store_close(s);
 }
 
@@ -270,6 +353,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_written_is_read_after_a_restart, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(it_ages, setup, teardown),
+		cmocka_unit_test_setup_teardown(series_go_with_their_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_it_has_what_was_committed, setup, teardown),
 		cmocka_unit_test_setup_teardown(junk_is_put_aside, setup, teardown),

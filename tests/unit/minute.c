@@ -93,32 +93,14 @@ static void order_does_not_matter(void **state)
 		assert_int_equal(add(m, 3), 0);
 		is(m, ALL);
 		assert_int_equal(minute_ticks(m), 4);
+		assert_true(minute_tick_get(m, 0).is_key && !minute_tick_get(m, 1).is_key);
 		minute_free(m);
-	}
-}
-
-static void merging_is_a_union(void **state)
-{
-	static const char *const pairs[][2] = {{"12", "34"}, {"34", "12"},   {"124", "1234"},
-					       {"", "1234"}, {"1234", "23"}, {"1234", ""}};
-
-	(void)state;
-	for (size_t i = 0; i < 6; i++) {
-		struct minute *a = with(pairs[i][0]), *b = with(pairs[i][1]);
-
-		assert_int_equal(minute_merge(a, b), 4 - (int)strlen(pairs[i][0]));
-		is(a, ALL);
-		assert_int_equal(minute_merge(a, b), 0);
-		is(a, ALL);
-		minute_free(a);
-		minute_free(b);
 	}
 }
 
 static void thinned_it_keeps_the_end(void **state)
 {
-	struct minute *m = with("3142"), *part = with("23"), *whole = with("1234"),
-		      *more = with("5");
+	struct minute *m = with("3142"), *part = with("23");
 
 	(void)state;
 	assert_int_equal(minute_thin(m), 0);
@@ -129,18 +111,15 @@ static void thinned_it_keeps_the_end(void **state)
 	/* A replay changes nothing, what is new is refused. */
 	assert_int_equal(add(m, 2), 0);
 	assert_int_equal(add(m, 5), -ESTALE);
-	assert_int_equal(minute_merge(m, part), 0);
-	assert_int_equal(minute_merge(m, more), -ESTALE);
 	is(m, THIN);
-	assert_int_equal(minute_thin(whole), 0);
-	assert_int_equal(minute_merge(m, whole), 0);
+	assert_true(minute_has(m, 1) && minute_has(m, 4) && !minute_has(m, 5));
+	assert_int_equal(minute_tick_get(m, 0).sequence, 4);
+	assert_true(minute_tick_get(m, 0).is_key);
 	/* Without the key frame there is no total to know. */
 	assert_int_equal(minute_thin(part), 0);
 	is(part, "1@3+50 2@3g0.375 9@3h+70:11,322:13 ");
 	minute_free(m);
 	minute_free(part);
-	minute_free(whole);
-	minute_free(more);
 }
 
 static void a_total_takes_the_place_of_what_was(void **state)
@@ -226,7 +205,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(order_does_not_matter),
-		cmocka_unit_test(merging_is_a_union),
 		cmocka_unit_test(thinned_it_keeps_the_end),
 		cmocka_unit_test(a_total_takes_the_place_of_what_was),
 		cmocka_unit_test(bytes_and_back),

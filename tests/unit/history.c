@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread beside the core: what it is given is in the database, whatever ends when. */
+#include "fleet/history.h"
+#include "sealed.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define HOUR (3600 * 1000ull)
+#define DAY  (24 * HOUR)
+
+static char dir[] = "/tmp/history.XXXXXX", path[64];
+static const uint8_t life[FRAME_INCARNATION_BYTES] = {1, 2, 3};
+static const struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * DAY};
+static uint64_t start_ms; /* of a minute, not long ago */
+
+struct world {
+	struct fleet *fleet;
+	struct history *history;
+	uint32_t session;
+};
+
+static void world_open(struct world *w)
+{
+	const struct fleet_limits limits = {.agents = 4, .agent_series = 64, .series = 256};
+	const struct fleet_hello hello = {
+		.agent = "web/1", .incarnation = life, .labels = {"", "", "", ""}};
+	struct err e = {{0}};
+
+	assert_int_equal(fleet_new(&limits, &w->fleet), 0);
+	assert_int_equal(fleet_say_hello(w->fleet, &hello, 0, start_ms, &w->session, &e), 0);
+	assert_int_equal(history_open(path, &options, &w->history, &e), 0);
+}
+
+static void world_close(struct world *w)
+{
+	w->history = history_close(w->history);
+	w->fleet = fleet_free(w->fleet);
+}
+
+/* As the core does: applied first. What was applied in another life may be given again. */
+static void give(struct world *w, uint64_t sequence)
+{
+	const uint8_t *sealed;
+	struct frame *frame;
+	size_t size;
+
+	sealed_frame(sequence, start_ms + sequence * 1000, sequence * 10, &sealed, &size);
+	assert_int_equal(frame_decode(sealed, size, &frame, NULL), 0);
+	fleet_apply(w->fleet, w->session, frame, size, start_ms, NULL);
+	history_take(w->history, w->fleet, w->session, frame, sealed, size);
+	frame_free(frame);
+}
+
+static int on_row(void *data, const struct history_row *row)
+{
+	*(uint32_t *)data = row->stream;
+	assert_string_equal(row->agent, "web/1");
+	assert_int_equal(row->label_count, 1);
+	assert_string_equal(row->labels[0].key, "instance");
+	assert_string_equal(row->labels[0].value, "web/1/1");
+	return 0;
+}
+
+static int on_metric(void *data, const struct history_metric *m)
+{
+	assert_string_equal(m->name, "tidegate_requests_total");
+	*(uint32_t *)data = m->id;
+	return 0;
+}
+
+/* Frames of the first minute in the database; its stream. */
+static size_t stored(uint32_t *ret_stream)
+{
+	struct history_store *s;
+	struct sheaf *sheaf;
+	uint32_t metric = 0;
+	size_t n = 0;
+
+	*ret_stream = 0;
+	assert_int_equal(history_store_open_reader(path, &s, NULL), 0);
+	assert_int_equal(history_store_metrics(s, on_metric, &metric, NULL), 0);
+	assert_int_equal(history_store_series(s, metric, 0, UINT64_MAX, on_row, ret_stream, NULL),
+			 0);
+	if (history_store_ticks(s, *ret_stream, start_ms, &sheaf, NULL) == 0) {
+		n = sheaf_frames(sheaf);
+		sheaf_free(sheaf);
+	}
+	history_store_close(s);
+	return n;
+}
+
+static void what_is_taken_is_written_at_the_end(void **state)
+{
+	struct history_counts counts;
+	uint32_t stream;
+	struct world w;
+
+	(void)state;
+	world_open(&w);
+	for (uint64_t i = 0; i < 50; i++)
+		give(&w, i + 1);
+	give(&w, 7);
+	history_counts(w.history, &counts);
+	assert_int_equal(counts.frames_dropped, 0);
+	world_close(&w);
+	assert_int_equal(stored(&stream), 50);
+	/* A second life is given some of it again. */
+	world_open(&w);
+	for (uint64_t i = 40; i < 57; i++)
+		give(&w, i + 1);
+	world_close(&w);
+	assert_int_equal(stored(&stream), 57);
+	assert_int_equal(stream, 1);
+}
+
+static void wait_readable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&p, 1, 30000), 1);
+}
+
+static struct {
+	uint8_t data[4096];
+	size_t size, count;
+} saved;
+
+static int on_record(void *data, uint32_t type, const void *payload, size_t size)
+{
+	(void)data;
+	assert_int_equal(type, HISTORY_RECORD);
+	assert_true(size <= sizeof(saved.data));
+	memcpy(saved.data, payload, size);
+	saved.size = size;
+	saved.count++;
+	return 0;
+}
+
+/* A child does as a core that is killed after its fold: what came before is in the database, what
+ * came during the fold is in the records. */
+static void a_fold_has_everything(void **state)
+{
+	uint32_t stream;
+	struct world w;
+	int ends[2], status;
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		world_open(&w);
+		for (uint64_t i = 0; i < 20; i++)
+			give(&w, i + 1);
+		history_fold_begin(w.history);
+		wait_readable(history_fd(w.history));
+		assert_true(history_fold_is_reached(w.history));
+		give(&w, 21);
+		assert_int_equal(history_save(w.history, on_record, NULL), 0);
+		assert_int_equal(saved.count, 1);
+		assert_int_equal(write(ends[1], saved.data, saved.size), saved.size);
+		for (;;)
+			pause();
+	}
+	close(ends[1]);
+	saved.size = (size_t)read(ends[0], saved.data, sizeof(saved.data));
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	close(ends[0]);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(stored(&stream), 20);
+	world_open(&w);
+	for (size_t i = 0; i < saved.size;
+	     i++) /* cut anywhere it is refused, or of another frame */
+		assert_true(history_restore(w.history, w.fleet, saved.data, i) <= 0);
+	world_close(&w);
+	world_open(&w);
+	give(&w, 1); /* in a real life the fleet knows the series from its snapshot */
+	assert_int_equal(history_restore(w.history, w.fleet, saved.data, saved.size), 0);
+	world_close(&w);
+	assert_int_equal(stored(&stream), 21);
+}
+
+static void after_a_fold_it_goes_on(void **state)
+{
+	uint32_t stream;
+	struct world w;
+
+	(void)state;
+	world_open(&w);
+	assert_false(history_fold_is_reached(w.history));
+	give(&w, 1);
+	for (int i = 0; i < 3; i++) {
+		history_fold_begin(w.history);
+		history_fold_wait(w.history);
+		give(&w, 2 + (uint64_t)i);
+		assert_true(history_fold_is_reached(w.history));
+		history_fold_end(w.history);
+		assert_false(history_fold_is_reached(w.history));
+	}
+	history_fold_begin(w.history); /* and nobody ends it */
+	world_close(&w);
+	assert_int_equal(stored(&stream), 4);
+}
+
+static void what_is_in_memory_can_be_read(void **state)
+{
+	uint64_t until = clock_mono_ns() + 30 * NS_PER_S;
+	struct sheaf **list = NULL;
+	uint32_t stream;
+	size_t n = 0, frames = 0;
+	struct world w;
+
+	(void)state;
+	world_open(&w);
+	for (uint64_t i = 0; i < 5; i++)
+		give(&w, i + 1);
+	while (frames < 5 && clock_mono_ns() < until) {
+		assert_int_equal(history_peek(w.history, 1, start_ms, start_ms, &list, &n), 0);
+		frames = n ? sheaf_frames(list[0]) : 0;
+		while (n)
+			sheaf_free(list[--n]);
+		free(list);
+	}
+	assert_int_equal(frames, 5);
+	assert_int_equal(stored(&stream), 0);
+	assert_int_equal(history_peek(w.history, 1, start_ms + HOUR, start_ms + HOUR, &list, &n),
+			 0);
+	assert_int_equal(n, 0);
+	free(list);
+	assert_int_equal(history_peek(w.history, 99, 0, UINT64_MAX, &list, &n), 0);
+	assert_int_equal(n, 0);
+	world_close(&w);
+}
+
+static void time_that_belongs_to_it(void **state)
+{
+	const uint64_t now = 2000 * DAY, newest = now - MINUTE_MS;
+
+	(void)state;
+	assert_true(history_is_in_time(now, now, newest, &options));
+	assert_true(history_is_in_time(now - 13 * DAY, now, newest, &options));
+	assert_false(history_is_in_time(now - 15 * DAY, now, newest, &options));
+	assert_true(history_is_in_time(now + DAY, now, newest, &options));
+	assert_false(history_is_in_time(now + 2 * DAY, now, newest, &options));
+	/* The clock stepped a year ahead, a year back: what goes on where it was is taken. */
+	assert_true(history_is_in_time(now, now + 365 * DAY, newest, &options));
+	assert_true(history_is_in_time(now, now - 365 * DAY, newest, &options));
+	assert_false(history_is_in_time(now - 15 * DAY, now + 365 * DAY, newest, &options));
+	/* With an empty database there is only the clock. */
+	assert_false(history_is_in_time(now, now + 365 * DAY, 0, &options));
+	assert_true(history_is_in_time(0, 0, 0, &options));
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	start_ms = clock_real_ns() / NS_PER_MS;
+	start_ms -= start_ms % MINUTE_MS + MINUTE_MS;
+	strcpy(dir + strlen(dir) - 6, "XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/history.db", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const endings[] = {"", "-wal", "-shm"};
+	char name[96];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "%s%s", path, endings[i]);
+		unlink(name);
+	}
+	return rmdir(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_is_taken_is_written_at_the_end, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_fold_has_everything, setup, teardown),
+		cmocka_unit_test_setup_teardown(after_a_fold_it_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_in_memory_can_be_read, setup, teardown),
+		cmocka_unit_test(time_that_belongs_to_it),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
