@@ -185,16 +185,6 @@ static void answers_send(struct core *c)
 	c->applied_end = &c->applied;
 }
 
-static void fold(struct core *c)
-{
-	struct err e = {0};
-
-	if (commitlog_fold(c->log, core_save, c, &e) < 0)
-		log_error("core", "snapshot failed", "why=\"%s\"", e.text);
-	else
-		log_info("core", "snapshot written", "agents=%zu", merge_agent_count(c->fleet));
-}
-
 int core_commit(struct core *c)
 {
 	struct err e = {0};
@@ -217,7 +207,7 @@ int core_commit(struct core *c)
 	}
 	answers_send(c);
 	if (commitlog_stats(c->log)->bytes >= c->config->fleet_log_bytes)
-		fold(c);
+		core_fold_begin(c);
 	return 0;
 }
 
@@ -323,6 +313,7 @@ static void on_second(void *data)
 	uint64_t now = real_ms();
 	size_t size;
 
+	core_history_second(c);
 	core_signal_publish(c, now); /* before the beacon that lists it */
 	if (publisher_beacon(c->publisher, now, &message, &size) >= 0)
 		gatelink_publish(c->gate, message, size);
@@ -372,7 +363,7 @@ static int log_open(struct core *c, struct err *e)
 {
 	uint64_t start = clock_mono_ns();
 	const struct commitlog_stats *s;
-	int r = commitlog_open(c->config->fleet_data_dir, uplink_replay, &c->uplink, &c->log, e);
+	int r = commitlog_open(c->config->fleet_data_dir, core_replay, c, &c->log, e);
 
 	if (r < 0)
 		return r;
@@ -391,7 +382,7 @@ static int log_open(struct core *c, struct err *e)
 		log_error("core", "log is damaged; the bad parts are kept in *.bad",
 			  "files=%lu bytes=%lu", (unsigned long)s->damaged_files,
 			  (unsigned long)s->damaged_bytes);
-		fold(c);
+		core_fold(c);
 	}
 	return 0;
 }
@@ -416,7 +407,8 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	c->replies_end = &c->replies;
 	c->applied_end = &c->applied;
 	c->foreign_said.interval_ns = FOREIGN_SAY_NS;
-	c->uplink = (struct uplink){.on_applied = on_applied,
+	c->uplink = (struct uplink){.on_sealed = core_on_sealed,
+				    .on_applied = on_applied,
 				    .on_hello = on_hello,
 				    .may_speak = may_speak,
 				    .own_name = ctx->config->uplink_id,
@@ -439,6 +431,7 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 		if (r < 0)
 			return r;
 	}
+	core_history_open(c);
 	r = log_open(c, e);
 	if (r < 0)
 		return r;
@@ -461,9 +454,10 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 static void core_close(struct core *c)
 {
 	if (c->gate && core_commit(c) >= 0 && commitlog_stats(c->log)->bytes)
-		fold(c);
+		core_fold(c);
 	http_server_close(c->http);
 	core_ferry_close(c);
+	core_history_close(c);
 	gatelink_server_close(c->gate);
 	commitlog_close(c->log);
 	while (c->replies) {

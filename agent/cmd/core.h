@@ -7,6 +7,7 @@
 #include "bus/gatelink.h"
 #include "bus/publisher.h"
 #include "config/config.h"
+#include "fleet/history.h"
 #include "fleet/merge.h"
 #include "fleet/shelf.h"
 #include "fleet/uplink.h"
@@ -60,6 +61,9 @@ struct core {
 	const char *publishing; /* the agent whose series are on the shelf */
 	struct http_server *http;
 	struct core_ferry *ferry; /* NULL: no upper aggregator */
+	struct history *history;  /* NULL: none is kept */
+	struct loop_watch *history_watch;
+	bool is_folding, is_history_failing;
 	bool is_ready, is_stuck, is_full, is_waiting;
 	int exit_code;
 	uint64_t departed_ms;
@@ -72,6 +76,23 @@ struct core {
 
 /* Commits, then sends what waited for it. */
 int core_commit(struct core *c);
+
+/* core_history.c */
+void core_history_open(struct core *c);
+void core_history_close(struct core *c);
+/* What goes wrong is said; a fold that could not be done is tried again. */
+void core_history_second(struct core *c);
+/* A record of the commit log; data is the core. */
+int core_replay(void *data, uint32_t type, const uint8_t *payload, size_t size);
+void core_on_sealed(void *data, uint32_t session, const struct frame *frame, const uint8_t *sealed,
+		    size_t size);
+/* When the history has what the log holds; at once, or beside other work. Needs no pending
+ * records. */
+void core_fold(struct core *c);
+void core_fold_begin(struct core *c);
+#define CORE_HISTORY_ROWS 14
+/* How many of them there are. */
+size_t core_history_rows(const struct core *c, struct core_row rows[CORE_HISTORY_ROWS]);
 
 /* core_http.c */
 int core_http_open(struct core *c, struct err *e);

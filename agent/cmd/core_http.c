@@ -151,8 +151,8 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 	enum prometheus_format format = prometheus_accepted(http_request_header(q, "Accept"));
 	struct core *c = data;
 	struct fleet_source fleet = {0};
-	struct own_source own, ferry = {.process = "ferry"};
-	struct prometheus_source sources[4];
+	struct own_source own, history = {.count = 0}, ferry = {.process = "ferry"};
+	struct prometheus_source sources[5];
 	struct door_page door = {0};
 
 	if (view_open(c, q, &fleet) < 0) {
@@ -160,6 +160,7 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 		return;
 	}
 	own_fill(c, &own);
+	history.count = core_history_rows(c, history.rows);
 	sources[0] = (struct prometheus_source){
 		.count = merge_view_count(fleet.view), .get = fleet_source_get, .data = &fleet};
 	ferry.count = core_ferry_rows(c, ferry.rows);
@@ -172,8 +173,10 @@ static void on_metrics(void *data, const struct http_request *q, struct http_res
 	sources[3] = (struct prometheus_source){.count = c->door ? door_page_series(&door) : 0,
 						.get = door_page_get,
 						.data = &door};
+	sources[4] = (struct prometheus_source){
+		.count = history.count, .get = own_source_get, .data = &history};
 	r->content_type = prometheus_content_type(format);
-	if (prometheus_render(sources, 4, format, &r->body, NULL) < 0)
+	if (prometheus_render(sources, 5, format, &r->body, NULL) < 0)
 		fail(r, 500, "too many series for one answer; ask for ?metric=");
 	merge_view_free(fleet.view);
 }

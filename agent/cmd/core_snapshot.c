@@ -40,7 +40,11 @@ int core_save(void *data, struct commitlog_writer *writer)
 {
 	struct core *c = data;
 
-	return snapshot_save(c->fleet, save_record, writer);
+	int r = snapshot_save(c->fleet, save_record, writer);
+
+	if (r >= 0 && c->history)
+		r = history_save(c->history, save_record, writer);
+	return r;
 }
 
 DEFINE_CLEANUP(struct body *, body_free)

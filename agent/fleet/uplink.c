@@ -171,6 +171,17 @@ static int frame_log(struct uplink *u, uint32_t session, const uint8_t *data, si
 				2);
 }
 
+static void frame_give(struct uplink *u, uint32_t session, struct frame *takes_frame,
+		       const uint8_t *sealed, size_t size)
+{
+	if (u->on_sealed)
+		u->on_sealed(u->data, session, takes_frame, sealed, size);
+	if (u->on_applied)
+		u->on_applied(u->data, session, takes_frame);
+	else
+		frame_free(takes_frame);
+}
+
 static int frame_replay(struct uplink *u, const uint8_t *payload, size_t size)
 {
 	struct frame *frame;
@@ -187,9 +198,8 @@ static int frame_replay(struct uplink *u, const uint8_t *payload, size_t size)
 	r = frame_decode(payload + 16, size - 16, &frame, NULL);
 	if (r < 0)
 		return r;
-	if (fleet_apply(u->fleet, session, frame, size - 16, now_ms, NULL) == FLEET_APPLIED &&
-	    u->on_applied)
-		u->on_applied(u->data, session, frame);
+	if (fleet_apply(u->fleet, session, frame, size - 16, now_ms, NULL) == FLEET_APPLIED)
+		frame_give(u, session, frame, payload + 16, size - 16);
 	else
 		frame_free(frame);
 	return 0;
@@ -235,10 +245,7 @@ static int frame_handle(struct uplink *u, uint32_t session, const uint8_t *data,
 	switch (fleet_apply(u->fleet, session, frame, size, now_ms, &a->e)) {
 	case FLEET_APPLIED:
 		r = frame_log(u, session, data, size, now_ms);
-		if (u->on_applied)
-			u->on_applied(u->data, session, frame);
-		else
-			frame_free(frame);
+		frame_give(u, session, frame, data, size);
 		if (r < 0)
 			return -EIO;
 		a->reply.acknowledged[a->reply.n_acknowledged++] = sequence;

@@ -22,6 +22,9 @@ struct uplink_stats {
 
 /* A frame that was applied; it is published after the commit. takes_frame: fn owns it. */
 typedef void (*uplink_applied_fn)(void *data, uint32_t session, struct frame *takes_frame);
+/* The same before that, with the bytes that it came in; all borrowed. */
+typedef void (*uplink_sealed_fn)(void *data, uint32_t session, const struct frame *frame,
+				 const uint8_t *sealed, size_t size);
 typedef void (*uplink_hello_fn)(void *data, const char *agent, uint64_t now_ms);
 /* Whether who sent the request at hand may speak for this agent. Asked about the agent of the hello
  * and about that of the session, in every request: a session is a number that can be guessed. */
@@ -31,6 +34,7 @@ struct uplink {
 	struct fleet *fleet;
 	struct commitlog *log;
 	const char *own_name; /* as an agent of upper aggregators; NULL: it is none */
+	uplink_sealed_fn on_sealed;
 	uplink_applied_fn on_applied;
 	uplink_hello_fn on_hello;
 	uplink_may_speak_fn may_speak; /* NULL: everybody may */
