@@ -23,6 +23,7 @@ struct loop_watch {
 		uv_poll_t poll;
 		uv_timer_t timer;
 		uv_signal_t signal;
+		uv_prepare_t turn;
 	} uv;
 	union {
 		loop_fd_fn fd;
@@ -219,6 +220,37 @@ int loop_add_signal(struct loop *loop, int signal, loop_signal_fn fn, void *data
 	watch->uv.handle.data = watch;
 	watch->fn.signal = fn;
 	r = uv_signal_start(&watch->uv.signal, on_signal, signal);
+	if (r < 0) {
+		loop_remove(watch);
+		return r;
+	}
+	*ret = watch;
+	return 0;
+}
+
+static void on_turn(uv_prepare_t *handle)
+{
+	struct loop_watch *watch = handle->data;
+
+	CHECK(watch->magic == WATCH_MAGIC);
+	watch->fn.timer(watch->data);
+}
+
+int loop_add_turn(struct loop *loop, loop_timer_fn fn, void *data, struct loop_watch **ret)
+{
+	struct loop_watch *watch = watch_new(data);
+	int r;
+
+	if (!watch)
+		return -ENOMEM;
+	r = uv_prepare_init(&loop->uv, &watch->uv.turn);
+	if (r < 0) {
+		free(watch);
+		return r;
+	}
+	watch->uv.handle.data = watch;
+	watch->fn.timer = fn;
+	r = uv_prepare_start(&watch->uv.turn, on_turn);
 	if (r < 0) {
 		loop_remove(watch);
 		return r;

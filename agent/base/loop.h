@@ -34,6 +34,9 @@ int loop_set_timer(struct loop_watch *watch, uint64_t first_ms, uint64_t repeat_
 int loop_add_signal(struct loop *loop, int signal, loop_signal_fn fn, void *data,
 		    struct loop_watch **ret);
 
+/* Once in each turn, before the loop waits: sends together what the turn's callbacks queued. */
+int loop_add_turn(struct loop *loop, loop_timer_fn fn, void *data, struct loop_watch **ret);
+
 /* NULL is fine; returns NULL. */
 struct loop_watch *loop_remove(struct loop_watch *watch);
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/listen.h"
+#include "bus/bundle.h"
 #include "bus/fanout.h"
 #include "bus/passport.h"
 #include "bus/peer.h"
@@ -19,15 +20,14 @@
 #define SLOT_MASK       ((1u << SLOT_BITS) - 1)
 #define GENERATION_MASK 0x7ffu
 
-#define BUDGET_BYTES       (64u << 20)
-#define READ_RATE          (16u << 20)
-#define REPLY_BYTES        (2u << 20) /* queued for one connection */
-#define REPLY_MESSAGES     256
-#define LINK_HIGH          (4u << 20) /* queued for the gate: from here on no client is read */
-#define LINK_HIGH_MESSAGES 16384
+#define BUDGET_BYTES   (64u << 20)
+#define READ_RATE      (16u << 20)
+#define REPLY_BYTES    (2u << 20) /* queued for one connection */
+#define REPLY_MESSAGES 256
+#define LINK_HIGH      (4u << 20) /* queued for the gate: from here on no client is read */
 /* What one read event can still bring after that: one large message or a chunk of small ones. */
 #define LINK_BYTES     (LINK_HIGH + (4u << 20))
-#define LINK_MESSAGES  (LINK_HIGH_MESSAGES * 2)
+#define LINK_BUNDLES   65536
 #define IN_FLIGHT_MAX  64             /* requests of one connection that wait for replies */
 #define ANSWER_NS      (5 * NS_PER_S) /* then its requests are taken for lost */
 #define MESSAGE_NS     (30 * NS_PER_S)
@@ -68,7 +68,8 @@ struct link {
 	unsigned int kind;
 	char address[160];
 	struct peer *peer;
-	struct outbox outbox; /* outlives the gate */
+	struct bundle open;   /* what came in this turn of the loop */
+	struct outbox outbox; /* bundles; outlives the gate */
 	struct loop_watch *retry;
 	unsigned int retry_ms;
 	bool is_full; /* its clients are not read */
@@ -91,7 +92,7 @@ struct door {
 	struct sp_budget budget;
 	struct passport local; /* of clients without TLS */
 	size_t held;           /* bytes of all parcels */
-	struct loop_watch *tick;
+	struct loop_watch *tick, *turn;
 	struct door_stats stats;
 };
 
@@ -116,12 +117,42 @@ static void link_update_clients(struct link *l)
 	}
 }
 
+static size_t link_queued(const struct link *l)
+{
+	return l->outbox.bytes + l->open.size;
+}
+
+/* The open bundle becomes one message on its way to the gate. */
+static void bundle_close(struct link *l)
+{
+	struct parcel *p;
+
+	if (!l->open.count)
+		return;
+	p = parcel_new(l->open.data, l->open.size, NULL, 0, &l->door->held);
+	if (p && outbox_push(&l->outbox, p) == 0)
+		l->door->stats.requests += l->open.count;
+	else
+		l->door->stats.requests_dropped += l->open.count;
+	parcel_unref(p);
+	bundle_reset(&l->open);
+	if (l->peer)
+		peer_kick(l->peer);
+}
+
+static void on_turn(void *data)
+{
+	struct door *d = data;
+
+	for (unsigned int i = 0; i < LINKS; i++)
+		bundle_close(&d->links[i]);
+}
+
 static int on_request(void *data, struct peer *peer, const uint8_t *message, size_t size)
 {
 	struct client *c = data;
 	struct door *d = c->door;
 	struct link *l = &d->links[c->link];
-	struct parcel *p;
 	uint8_t head[SP_HOPS_MAX * 4 + PASSPORT_BYTES_MAX];
 	size_t head_size = 4, trace;
 	int r = sp_backtrace(message, size);
@@ -136,24 +167,21 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 	memcpy(head + head_size, message, trace);
 	head_size += trace;
 	head_size += passport_pack(c->passport, head + head_size);
-	p = parcel_new(head, head_size, message + trace, size - trace, &d->held);
-	r = p ? outbox_push(&l->outbox, p) : -ENOMEM;
-	parcel_unref(p);
-	if (r < 0) {
+	if (link_queued(l) + head_size + size > LINK_BYTES ||
+	    bundle_add(&l->open, head, head_size, message + trace, size - trace) < 0) {
 		/* The agent sends it again. */
 		d->stats.requests_dropped++;
 		return 0;
 	}
-	d->stats.requests++;
 	c->in_flight++;
 	if (c->in_flight >= IN_FLIGHT_MAX && !c->is_blocked) {
 		c->is_blocked = true;
 		c->blocked_ns = clock_mono_ns();
 		client_update(c);
 	}
-	if (l->peer)
-		peer_kick(l->peer);
-	if (!l->is_full && (l->outbox.bytes > LINK_HIGH || l->outbox.count > LINK_HIGH_MESSAGES)) {
+	if (l->open.size >= BUNDLE_BYTES)
+		bundle_close(l);
+	if (!l->is_full && link_queued(l) > LINK_HIGH) {
 		l->is_full = true;
 		link_update_clients(l);
 	}
@@ -312,19 +340,25 @@ static int on_reply(struct link *l, const uint8_t *message, size_t size)
 static int on_link_message(void *data, struct peer *peer, const uint8_t *message, size_t size)
 {
 	struct link *l = data;
+	const uint8_t *one;
+	size_t at = 0, n;
+	int r;
 
 	(void)peer;
-	if (l->kind != LINK_PUB)
-		return on_reply(l, message, size);
-	if (l->door->fanout)
-		fanout_publish(l->door->fanout, message, size);
-	return 0;
+	while ((r = bundle_next(message, size, &at, &one, &n)) > 0) {
+		if (l->kind != LINK_PUB)
+			r = on_reply(l, one, n);
+		else if (l->door->fanout)
+			fanout_publish(l->door->fanout, one, n);
+		if (r < 0)
+			return r;
+	}
+	return r;
 }
 
 static void link_release(struct link *l)
 {
-	if (l->is_full && l->outbox.bytes <= LINK_HIGH / 2 &&
-	    l->outbox.count <= LINK_HIGH_MESSAGES / 2) {
+	if (l->is_full && link_queued(l) <= LINK_HIGH / 2) {
 		l->is_full = false;
 		link_update_clients(l);
 	}
@@ -379,7 +413,7 @@ static void link_connect(void *data)
 		.self = kinds[l->kind].self,
 		.expect = kinds[l->kind].expect,
 		.is_ipc = true,
-		.message_max = SP_MESSAGE_MAX + 64,
+		.message_max = BUNDLE_BYTES + SP_MESSAGE_MAX + 64,
 		.on_ready = on_link_ready,
 		.on_message = on_link_message,
 		.on_drained = on_link_drained,
@@ -468,6 +502,8 @@ static int open_all(struct door *d, struct err *e)
 			return err_set(e, r, "door: %s", err_text(r));
 	}
 	r = loop_add_timer(d->loop, TICK_MS, TICK_MS, on_tick, d, &d->tick);
+	if (r == 0)
+		r = loop_add_turn(d->loop, on_turn, d, &d->turn);
 	if (r < 0)
 		return err_set(e, r, "door: %s", err_text(r));
 	r = listen_for(d, LINK_REQ, d->spec.address, e);
@@ -500,7 +536,7 @@ int door_open(struct loop *loop, const struct door_spec *spec, struct door **ret
 		l->door = d;
 		l->kind = i;
 		l->retry_ms = RETRY_FIRST_MS;
-		outbox_init(&l->outbox, LINK_BYTES, LINK_MESSAGES);
+		outbox_init(&l->outbox, LINK_BYTES + BUNDLE_BYTES, LINK_BUNDLES);
 	}
 	r = open_all(d, e);
 	if (r < 0) {
@@ -523,9 +559,11 @@ struct door *door_close(struct door *d)
 	for (unsigned int i = 0; i < LINKS; i++) {
 		loop_remove(d->links[i].retry);
 		peer_close(d->links[i].peer);
+		bundle_fini(&d->links[i].open);
 		outbox_fini(&d->links[i].outbox);
 	}
 	loop_remove(d->tick);
+	loop_remove(d->turn);
 	fanout_close(d->fanout);
 	free(d->slots);
 	free(d);

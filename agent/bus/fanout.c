@@ -23,6 +23,8 @@ struct subscriber {
 struct fanout {
 	struct loop *loop;
 	struct acceptor *acceptor;
+	struct loop_watch *turn;
+	bool has_new; /* since the last turn of the loop */
 	struct fanout_limits limits;
 	struct subscriber *first;
 	struct fanout_stats stats;
@@ -121,6 +123,24 @@ static void on_accept(void *data, int fd)
 	turnstile_accepted(f->limits.turnstile);
 }
 
+void fanout_flush(struct fanout *f)
+{
+	if (!f->has_new)
+		return;
+	f->has_new = false;
+	for (struct subscriber *s = f->first; s; s = s->next) {
+		if (!peer_is_ready(s->peer) || !peer_outbox(s->peer)->count)
+			continue;
+		peer_kick(s->peer);
+		settle(s);
+	}
+}
+
+static void on_turn(void *data)
+{
+	fanout_flush(data);
+}
+
 int fanout_open(struct loop *loop, const char *address, const struct fanout_limits *limits,
 		struct fanout **ret, struct err *e)
 {
@@ -139,6 +159,13 @@ int fanout_open(struct loop *loop, const char *address, const struct fanout_limi
 	if (!f->limits.total_bytes)
 		f->limits.total_bytes = TOTAL_BYTES;
 	r = acceptor_open(loop, address, f->limits.tls != NULL, on_accept, f, &f->acceptor, e);
+	if (r == 0) {
+		r = loop_add_turn(loop, on_turn, f, &f->turn);
+		if (r < 0) {
+			acceptor_close(f->acceptor);
+			err_set(e, r, "%s: %s", address, err_text(r));
+		}
+	}
 	if (r < 0) {
 		free(f);
 		return r;
@@ -152,6 +179,8 @@ struct fanout *fanout_close(struct fanout *f)
 {
 	if (!f)
 		return NULL;
+	fanout_flush(f);
+	loop_remove(f->turn);
 	acceptor_close(f->acceptor);
 	while (f->first) {
 		struct subscriber *s = f->first;
@@ -196,11 +225,13 @@ int fanout_publish(struct fanout *f, const void *message, size_t size)
 		/* Who has not even said hello has missed nothing yet. */
 		if (!peer_is_ready(s->peer))
 			continue;
-		if (outbox_push_over(peer_outbox(s->peer), p) == 0)
+		outbox_push_over(peer_outbox(s->peer), p);
+		if (peer_outbox(s->peer)->bytes > f->limits.queue_bytes / 8)
 			peer_kick(s->peer);
 		settle(s);
 	}
 	parcel_unref(p);
+	f->has_new = true;
 	shed(f);
 	return 0;
 }

@@ -43,5 +43,7 @@ struct fanout *fanout_close(struct fanout *f);
 
 /* Copies the message (topic, NUL, BusMessage) once for all subscribers. -EMSGSIZE, -ENOMEM. */
 int fanout_publish(struct fanout *f, const void *message, size_t size);
+/* What was published goes out before the loop waits, together; this sends it now. */
+void fanout_flush(struct fanout *f);
 void fanout_stats(const struct fanout *f, struct fanout_stats *ret);
 unsigned int fanout_port(const struct fanout *f);

@@ -3,6 +3,7 @@
 #include "bus/gate.h"
 
 #include "base/listen.h"
+#include "bus/bundle.h"
 #include "bus/gatelink.h"
 #include "bus/peer.h"
 
@@ -14,12 +15,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BATCH         256         /* messages per event */
+#define BATCH         256         /* bundles per event */
 #define CORE_BYTES    (4u << 20)  /* requests on their way to the core; no more are read */
 #define DOOR_BYTES    (16u << 20) /* replies or published messages that wait for the door */
 #define DOOR_MESSAGES 65536
 /* A whole message with what the door puts in: its hop and the passport. */
-#define RECV_MAX       (SP_MESSAGE_MAX + 64 + PASSPORT_BYTES_MAX)
+#define RECV_MAX       (BUNDLE_BYTES + SP_MESSAGE_MAX + 64 + PASSPORT_BYTES_MAX)
 #define RETRY_FIRST_MS 20
 #define RETRY_LAST_MS  500
 
@@ -29,7 +30,9 @@ struct socket {
 	bool can_receive;
 	uint8_t channel;
 	struct loop_watch *receive, *send;
+	struct bundle open; /* what came in this turn of the loop */
 	struct outbox queue;
+	uint64_t dropped;
 };
 
 enum { SOCKET_REQ = GATELINK_UPLINK, SOCKET_SNAP = GATELINK_SNAPSHOT, SOCKET_PUB, SOCKET_COUNT };
@@ -49,7 +52,7 @@ struct gate {
 	struct socket sockets[SOCKET_COUNT];
 	char core_address[160];
 	struct peer *core;
-	struct loop_watch *retry;
+	struct loop_watch *retry, *turn;
 	unsigned int retry_ms;
 	struct gate_stats stats;
 };
@@ -76,19 +79,42 @@ static void on_sendable(void *data, int fd, unsigned int events)
 	socket_flush(data);
 }
 
-static int socket_push(struct socket *s, const void *head, size_t head_size, const void *body,
-		       size_t size)
-{
-	struct parcel *p = parcel_new(head, head_size, body, size, NULL);
-	int r;
+static void update_receive(struct gate *g);
 
-	if (!p)
-		return -ENOMEM;
-	r = outbox_push_over(&s->queue, p);
+/* The open bundle becomes one message for nanomsg. */
+static void bundle_close(struct socket *s)
+{
+	struct parcel *p;
+
+	if (!s->open.count)
+		return;
+	p = parcel_new(s->open.data, s->open.size, NULL, 0, NULL);
+	if (!p || outbox_push(&s->queue, p) < 0)
+		s->dropped += s->open.count;
 	parcel_unref(p);
-	if (r == 0)
-		socket_flush(s);
-	return r;
+	bundle_reset(&s->open);
+	socket_flush(s);
+}
+
+static void on_turn(void *data)
+{
+	struct gate *g = data;
+
+	for (unsigned int i = 0; i < SOCKET_COUNT; i++)
+		bundle_close(&g->sockets[i]);
+	if (g->core)
+		peer_kick(g->core);
+	update_receive(g);
+}
+
+static void socket_push(struct socket *s, const void *head, size_t head_size, const void *body,
+			size_t size)
+{
+	if (s->queue.bytes + s->open.size + head_size + size > DOOR_BYTES ||
+	    bundle_add(&s->open, head, head_size, body, size) < 0)
+		s->dropped++;
+	else if (s->open.size >= BUNDLE_BYTES)
+		bundle_close(s);
 }
 
 static int on_core_message(void *data, struct peer *peer, const uint8_t *message, size_t size)
@@ -100,7 +126,6 @@ static int on_core_message(void *data, struct peer *peer, const uint8_t *message
 	(void)peer;
 	if (r < 0 || m.type == GATELINK_REQUEST)
 		return -EPROTO;
-	/* What cannot be queued is counted by the queue. */
 	if (m.type == GATELINK_PUBLISH) {
 		g->stats.published++;
 		socket_push(&g->sockets[SOCKET_PUB], NULL, 0, m.payload, m.size);
@@ -117,7 +142,7 @@ static bool core_takes(const struct gate *g)
 {
 	const struct outbox *o = g->core && peer_is_ready(g->core) ? peer_outbox(g->core) : NULL;
 
-	return o && o->bytes < CORE_BYTES && o->count < DOOR_MESSAGES - BATCH;
+	return o && o->bytes < CORE_BYTES && o->count < DOOR_MESSAGES / 2;
 }
 
 static void update_receive(struct gate *g)
@@ -149,6 +174,17 @@ static void forward(struct gate *g, uint8_t channel, const uint8_t *message, siz
 	parcel_unref(p);
 }
 
+static void forward_all(struct socket *s, const uint8_t *bundle, size_t size)
+{
+	const uint8_t *message;
+	size_t at = 0, n;
+	int r;
+
+	while ((r = bundle_next(bundle, size, &at, &message, &n)) > 0)
+		forward(s->gate, s->channel, message, n);
+	s->gate->stats.refused += r < 0;
+}
+
 static void on_receivable(void *data, int fd, unsigned int events)
 {
 	struct socket *s = data;
@@ -162,12 +198,9 @@ static void on_receivable(void *data, int fd, unsigned int events)
 
 		if (n < 0)
 			break;
-		forward(g, s->channel, message, (size_t)n);
+		forward_all(s, message, (size_t)n);
 		nn_freemsg(message);
 	}
-	if (g->core)
-		peer_kick(g->core);
-	update_receive(g);
 }
 
 static void core_retry(struct gate *g)
@@ -242,7 +275,7 @@ static int socket_open(struct gate *g, unsigned int i, const char *dir, struct e
 
 	s->gate = g;
 	s->channel = (uint8_t)i;
-	outbox_init(&s->queue, DOOR_BYTES, DOOR_MESSAGES);
+	outbox_init(&s->queue, DOOR_BYTES + RECV_MAX, DOOR_MESSAGES);
 	snprintf(address, sizeof(address), "ipc://%.120s/%s", dir, kinds[i].name);
 	s->nn = nn_socket(AF_SP, kinds[i].protocol);
 	if (s->nn < 0)
@@ -286,6 +319,8 @@ int gate_open(struct loop *loop, const char *dir, struct gate **ret, struct err 
 		r = socket_open(g, i, dir, e);
 	if (r == 0) {
 		r = loop_add_timer(loop, 0, 0, core_connect, g, &g->retry);
+		if (r == 0)
+			r = loop_add_turn(loop, on_turn, g, &g->turn);
 		if (r < 0)
 			err_set(e, r, "gate: %s", err_text(r));
 	}
@@ -302,12 +337,14 @@ struct gate *gate_close(struct gate *g)
 	if (!g)
 		return NULL;
 	loop_remove(g->retry);
+	loop_remove(g->turn);
 	peer_close(g->core);
 	for (unsigned int i = 0; i < SOCKET_COUNT; i++) {
 		struct socket *s = &g->sockets[i];
 
 		loop_remove(s->receive);
 		loop_remove(s->send);
+		bundle_fini(&s->open);
 		outbox_fini(&s->queue);
 		if (s->nn >= 0)
 			nn_close(s->nn);
@@ -321,12 +358,12 @@ void gate_stats(const struct gate *g, struct gate_stats *ret)
 	*ret = g->stats;
 	ret->has_core = g->core && peer_is_ready(g->core);
 	for (unsigned int i = 0; i < SOCKET_COUNT; i++) {
-		const struct outbox *o = &g->sockets[i].queue;
+		const struct socket *s = &g->sockets[i];
 
-		ret->queued_bytes += o->bytes;
+		ret->queued_bytes += s->queue.bytes + s->open.size;
 		if (i == SOCKET_PUB)
-			ret->publish_dropped += o->dropped;
+			ret->publish_dropped += s->dropped;
 		else
-			ret->replies_dropped += o->dropped;
+			ret->replies_dropped += s->dropped;
 	}
 }

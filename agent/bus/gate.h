@@ -2,8 +2,8 @@
 /*
  * The gate: the aggregator's one process with nanomsg. Carries requests from the door to the core,
  * replies and published messages back. Its sockets, all in <runtime_dir>/private, and only for the
- * door: gate.req and gate.snap (PAIR; messages are [backtrace][payload], the door's hop first),
- * gate.pub (PUSH). Not XREP and PUB: both drop without a word whatever the kernel's socket buffer
+ * door: gate.req and gate.snap (PAIR; [backtrace][payload], the door's hop first), gate.pub (PUSH);
+ * all in bundles (bus/bundle.h). Not XREP and PUB: both drop without a word whatever the kernel's socket buffer
  * does not take at once, while PAIR and PUSH say so and let us queue.
  */
 #pragma once

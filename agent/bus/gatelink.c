@@ -14,11 +14,14 @@
 #define QUEUE_MESSAGES 262144
 /* Published messages leave this much of the queue to replies, which agents wait for. */
 #define REPLY_BYTES (16u << 20)
+#define FLUSH_BYTES (256u << 10) /* so much does not wait for the turn's end */
 
 struct gatelink_server {
 	struct loop *loop;
 	struct acceptor *acceptor;
 	struct peer *peer;
+	struct loop_watch *turn;
+	bool has_queued;
 	uint32_t generation;
 	gatelink_request_fn on_request;
 	void *data;
@@ -129,6 +132,11 @@ static void on_accept(void *data, int fd)
 	peer_pause(s->peer, s->is_paused);
 }
 
+static void on_turn(void *data)
+{
+	gatelink_flush(data);
+}
+
 int gatelink_server_open(struct loop *loop, const char *path, gatelink_request_fn on_request,
 			 void *data, struct gatelink_server **ret, struct err *e)
 {
@@ -145,6 +153,13 @@ int gatelink_server_open(struct loop *loop, const char *path, gatelink_request_f
 		r = err_set(e, -ENAMETOOLONG, "%.200s: path too long", path);
 	else
 		r = acceptor_open(loop, address, false, on_accept, s, &s->acceptor, e);
+	if (r == 0) {
+		r = loop_add_turn(loop, on_turn, s, &s->turn);
+		if (r < 0) {
+			acceptor_close(s->acceptor);
+			err_set(e, r, "%s: %s", path, err_text(r));
+		}
+	}
 	if (r < 0) {
 		free(s);
 		return r;
@@ -157,6 +172,8 @@ struct gatelink_server *gatelink_server_close(struct gatelink_server *s)
 {
 	if (!s)
 		return NULL;
+	gatelink_flush(s);
+	loop_remove(s->turn);
 	acceptor_close(s->acceptor);
 	peer_close(s->peer);
 	free(s);
@@ -177,8 +194,9 @@ static int send_parts(struct gatelink_server *s, const void *head, size_t head_s
 		return -ENOMEM;
 	r = outbox_push(o, p);
 	parcel_unref(p);
-	if (r == 0)
-		peer_kick(s->peer);
+	s->has_queued |= r == 0;
+	if (o->bytes > FLUSH_BYTES)
+		gatelink_flush(s);
 	return r;
 }
 
@@ -220,6 +238,13 @@ int gatelink_publish(struct gatelink_server *s, const uint8_t *message, size_t s
 	else
 		s->stats.published++;
 	return r;
+}
+
+void gatelink_flush(struct gatelink_server *s)
+{
+	if (s->has_queued && s->peer)
+		peer_kick(s->peer);
+	s->has_queued = false;
 }
 
 void gatelink_pause(struct gatelink_server *s, bool is_paused)

@@ -66,6 +66,9 @@ int gatelink_reply(struct gatelink_server *s, const struct gatelink_handle *hand
 /* message: what publisher_message() built. Same errors. */
 int gatelink_publish(struct gatelink_server *s, const uint8_t *message, size_t size);
 
+/* What reply and publish queued goes out before the loop waits, together; this sends it now. */
+void gatelink_flush(struct gatelink_server *s);
+
 /* While paused no requests are read (they wait in the gate, the door and at last the agents). */
 void gatelink_pause(struct gatelink_server *s, bool is_paused);
 void gatelink_server_stats(const struct gatelink_server *s, struct gatelink_stats *ret);

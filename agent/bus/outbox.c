@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define FLUSH_IOV   32
+#define FLUSH_IOV   128
 #define FLUSH_BYTES (256u << 10) /* per call, so that one socket cannot hold up the others */
 
 struct parcel *parcel_new(const void *a, size_t a_size, const void *b, size_t b_size,

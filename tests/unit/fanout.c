@@ -410,6 +410,7 @@ static void fan_out(void **state)
 	run_until(has_subscribers);
 	run_until(are_ready);
 	assert_int_equal(fanout_publish(fanout, "t\0abc", 5), 0);
+	fanout_flush(fanout);
 	for (unsigned int i = 0; i < 3; i++) {
 		assert_int_equal(recv(fds[i], b, 8 + 9 + 5, MSG_WAITALL), 22);
 		assert_int_equal(b[8], 1);
@@ -423,6 +424,7 @@ static void fan_out(void **state)
 	wanted = 1;
 	run_until(has_subscribers);
 	assert_int_equal(fanout_publish(fanout, "t\0x", 3), 0);
+	fanout_flush(fanout);
 	assert_int_equal(recv(fds[2], b, 12, MSG_WAITALL), 12);
 	assert_int_equal(recv(fds[0], b, 1, 0), 0);
 	for (unsigned int i = 0; i < 3; i++)

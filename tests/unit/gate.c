@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "bus/bundle.h"
 #include "bus/gate.h"
 #include "bus/gatelink.h"
 #include "bus/sp.h"
@@ -180,9 +181,11 @@ static void request_and_reply(void **state)
 	assert_int_equal(last_size, 3);
 	assert_memory_equal(last_payload, "ask", 3);
 	assert_int_equal(gatelink_reply(server, &last, (const uint8_t *)"ok", 2), 0);
+	gatelink_flush(server);
 	assert_int_equal(recv(fd, b, 9 + sizeof(reply), MSG_WAITALL), 9 + sizeof(reply));
 	assert_memory_equal(b + 9, reply, sizeof(reply));
 	assert_int_equal(gatelink_publish(server, (const uint8_t *)"t\0x", 3), 0);
+	gatelink_flush(server);
 	assert_int_equal(recv(fd, b, 9 + 4, MSG_WAITALL), 13);
 	assert_memory_equal(b + 9, "\3t\0x", 4);
 	/* A reply to who asked through an older gate goes nowhere. */
@@ -290,16 +293,20 @@ static bool has_published(void)
 {
 	char b[64];
 
-	if (nn_recv(pull, b, sizeof(b), NN_DONTWAIT) == 3 && memcmp(b, "t\0x", 3) == 0)
+	if (nn_recv(pull, b, sizeof(b), NN_DONTWAIT) == BUNDLE_HEAD + 3 &&
+	    memcmp(b, "\0\0\0\3t\0x", BUNDLE_HEAD + 3) == 0)
 		is_published = true;
 	return is_published;
 }
 
 static void gate_carries(void **state)
 {
-	static const uint8_t ask[] = {0, 0, 0, 5, 0x80, 0, 0, 1, 0, 0, 0, 0, 'h', 'i'};
-	static const uint8_t no_passport[] = {0, 0, 0, 5, 0x80, 0, 0, 1, 'h', 'i'};
-	static const uint8_t no_trace[] = {0, 0, 0, 5, 0, 0, 0, 1, 'h', 'i'};
+	/* Bundles: each message after its size. */
+	static const uint8_t ask[] = {0, 0, 0, 14, 0, 0, 0, 5, 0x80, 0, 0, 1, 0, 0, 0, 0, 'h', 'i'};
+	static const uint8_t refused[] = {
+		0, 0, 0, 10, 0, 0, 0, 5, 0x80, 0, 0, 1, 'h', 'i', /* no passport */
+		0, 0, 0, 10, 0, 0, 0, 5, 0,    0, 0, 1, 'h', 'i', /* no trace */
+		0, 0, 0, 9,  0};                                  /* cut off */
 	struct gatelink_server *s;
 	struct err e = {0};
 	char address[128];
@@ -316,25 +323,24 @@ static void gate_carries(void **state)
 	pull = nn_socket(AF_SP, NN_PULL);
 	snprintf(address, sizeof(address), "ipc://%s/gate.pub", dir);
 	assert_true(nn_connect(pull, address) >= 0);
-	nn_send(req, no_trace, sizeof(no_trace), 0);
-	nn_send(req, no_passport, sizeof(no_passport), 0);
+	nn_send(req, refused, sizeof(refused), 0);
 	nn_send(req, ask, sizeof(ask), 0);
 	wanted = 1;
 	run_until(has_requests);
 	assert_int_equal(last.size, 8);
-	assert_memory_equal(last.bytes, ask, 8);
+	assert_memory_equal(last.bytes, ask + BUNDLE_HEAD, 8);
 	assert_int_equal(last_size, 2);
 	assert_memory_equal(last_payload, "hi", 2);
 	gatelink_server_stats(server, &stats);
 	assert_int_equal(stats.malformed, 1);
 	gate_stats(gate, &gate_said);
-	assert_int_equal(gate_said.refused, 1);
+	assert_int_equal(gate_said.refused, 2);
 	assert_int_equal(gatelink_reply(server, &last, (const uint8_t *)"yes", 3), 0);
 	assert_int_equal(gatelink_publish(server, (const uint8_t *)"t\0x", 3), 0);
 	run_until(has_published);
 	n = nn_recv(req, b, sizeof(b), 0);
-	assert_int_equal(n, 11);
-	assert_memory_equal(b + 8, "yes", 3);
+	assert_int_equal(n, BUNDLE_HEAD + 11);
+	assert_memory_equal(b + BUNDLE_HEAD + 8, "yes", 3);
 	/* Without a core nothing is read; with a new one it comes. */
 	s = server;
 	server = NULL;

@@ -36,7 +36,8 @@
 #define BACKOFF_FIRST (100 * NS_PER_MS)
 #define BACKOFF_MOST  (30 * NS_PER_S)
 #define STEP_MS       2
-#define CONNECTS      64u /* begun in one step */
+#define LOOKS         25u /* steps in which each agent's connection and deadlines are looked at */
+#define CONNECTS      32u /* begun in one step */
 #define DRAIN_NS      (20 * NS_PER_S)
 
 struct request {
@@ -73,7 +74,7 @@ static struct loop *loop;
 static struct agent *agents;
 static struct latency acks;
 static uint64_t start_ns, steady_ns, lost_ns, random_state = 88172645463325252ULL;
-static unsigned int due; /* next agent to tick */
+static unsigned int looked, due; /* next agent to tick */
 static uint64_t round_number;
 static bool is_ending;
 
@@ -442,8 +443,10 @@ static void on_step(void *data)
 		is_ending = true;
 	if (!is_ending && options.interval_ns)
 		ticks(now);
-	for (unsigned int i = 0; i < options.agents; i++)
-		look_after(&agents[i], now, &connects);
+	for (unsigned int i = 0; i <= options.agents / LOOKS; i++) {
+		look_after(&agents[looked], now, &connects);
+		looked = (looked + 1) % options.agents;
+	}
 	if (is_ending && (is_drained() || now - steady_ns > options.seconds_ns + DRAIN_NS))
 		end();
 	if (!steady_ns && now - start_ns > 120 * NS_PER_S) {
