@@ -11,10 +11,6 @@
 
 #define AGENT_ID_MAX 255
 #define LABEL_MAX    255
-/* A session is a slot and some salt, so that one of a former life of the slot is not taken for it. */
-#define SESSION_SLOT_BITS 20
-#define SESSION_SLOTS     (1u << SESSION_SLOT_BITS)
-
 const char *const fleet_label_names[FLEET_AGENT_LABELS] = {"cluster", "namespace", "pod", "node"};
 
 int fleet_new(const struct fleet_limits *limits, struct fleet **ret)
@@ -25,7 +21,6 @@ int fleet_new(const struct fleet_limits *limits, struct fleet **ret)
 		return -ENOMEM;
 	f->magic = FLEET_MAGIC;
 	f->limits = *limits;
-	f->next_salt = 1;
 	group_table_init(&f->groups, limits->series);
 	*ret = f;
 	return 0;
@@ -49,29 +44,12 @@ struct fleet *fleet_free(struct fleet *f)
 	for (uint32_t i = 0; i < f->agent_count; i++)
 		agent_free(f->agents[i]);
 	free(f->slots);
+	free(f->session_buckets);
 	free(f->agents);
 	free(f->agent_buckets);
 	group_table_fini(&f->groups);
 	free(f);
 	return NULL;
-}
-
-struct fleet_incarnation *fleet_find_session(const struct fleet *f, uint32_t session)
-{
-	uint32_t slot = session & (SESSION_SLOTS - 1);
-	struct fleet_incarnation *inc;
-
-	if (!session || slot >= f->slot_count)
-		return NULL;
-	inc = f->slots[slot];
-	return inc && inc->session == session ? inc : NULL;
-}
-
-const char *fleet_session_agent(const struct fleet *f, uint32_t session)
-{
-	const struct fleet_incarnation *inc = fleet_find_session(f, session);
-
-	return inc ? inc->agent->id : NULL;
 }
 
 static uint32_t text_hash(const char *s)
@@ -181,52 +159,6 @@ bool fleet_agent_departed(const struct fleet_agent *agent, const uint8_t *id)
 	return false;
 }
 
-static int slot_find(struct fleet *f, uint32_t *ret)
-{
-	uint32_t capacity = f->slot_count ? f->slot_count * 2 : 64;
-	struct fleet_incarnation **slots;
-
-	/* Full tables double, so this walk is short on the average. */
-	if (f->stats.incarnations < f->slot_count)
-		for (uint32_t i = 0; i < f->slot_count; i++)
-			if (!f->slots[i]) {
-				*ret = i;
-				return 0;
-			}
-	if (f->slot_count >= SESSION_SLOTS)
-		return -ENOSPC;
-	slots = realloc(f->slots, capacity * sizeof(*slots));
-	if (!slots)
-		return -ENOMEM;
-	memset(slots + f->slot_count, 0, (capacity - f->slot_count) * sizeof(*slots));
-	*ret = f->slot_count;
-	f->slots = slots;
-	f->slot_count = capacity;
-	return 0;
-}
-
-/* A session that the log states keeps its slot. */
-static int slot_claim(struct fleet *f, uint32_t session, uint32_t *ret)
-{
-	uint32_t slot = session & (SESSION_SLOTS - 1);
-
-	while (slot >= f->slot_count) {
-		uint32_t capacity = f->slot_count ? f->slot_count * 2 : 64;
-		struct fleet_incarnation **slots = realloc(f->slots, capacity * sizeof(*slots));
-
-		if (!slots)
-			return -ENOMEM;
-		memset(slots + f->slot_count, 0, (capacity - f->slot_count) * sizeof(*slots));
-		f->slots = slots;
-		f->slot_count = capacity;
-	}
-	/* Departing is not in the log: when the slot was given anew, its holder had departed. */
-	if (f->slots[slot])
-		fleet_fold(f, f->slots[slot]);
-	*ret = slot;
-	return 0;
-}
-
 static struct fleet_incarnation *most_silent(const struct fleet_agent *agent)
 {
 	struct fleet_incarnation *found = agent->incarnations[0];
@@ -240,28 +172,21 @@ static struct fleet_incarnation *most_silent(const struct fleet_agent *agent)
 int fleet_add_incarnation(struct fleet *f, struct fleet_agent *agent, const uint8_t *id,
 			  uint32_t session, struct fleet_incarnation **ret)
 {
-	struct fleet_incarnation *inc;
-	uint32_t slot;
-	int r = session ? slot_claim(f, session, &slot) : slot_find(f, &slot);
+	struct fleet_incarnation *inc = calloc(1, sizeof(*inc));
+	int r;
 
-	if (r < 0)
-		return r;
-	inc = calloc(1, sizeof(*inc));
 	if (!inc)
 		return -ENOMEM;
-	if (agent->incarnation_count == FLEET_INCARNATIONS_MAX)
-		fleet_fold(f, most_silent(agent));
-	if (!session) {
-		session = f->next_salt << SESSION_SLOT_BITS | slot;
-		f->next_salt = (f->next_salt + 1) % (1u << (32 - SESSION_SLOT_BITS));
-		f->next_salt += !f->next_salt;
-	}
 	memcpy(inc->id, id, FRAME_INCARNATION_BYTES);
 	inc->agent = agent;
-	inc->session = session;
-	f->slots[slot] = inc;
+	r = fleet_session_begin(f, inc, session);
+	if (r < 0) {
+		free(inc);
+		return r;
+	}
+	if (agent->incarnation_count == FLEET_INCARNATIONS_MAX)
+		fleet_fold(f, most_silent(agent));
 	agent->incarnations[agent->incarnation_count++] = inc;
-	f->stats.incarnations++;
 	*ret = inc;
 	return 0;
 }
@@ -397,9 +322,8 @@ void fleet_fold(struct fleet *f, struct fleet_incarnation *inc)
 	memmove(&a->incarnations[i], &a->incarnations[i + 1],
 		(a->incarnation_count - i - 1) * sizeof(a->incarnations[0]));
 	a->incarnation_count--;
-	f->slots[inc->session & (SESSION_SLOTS - 1)] = NULL;
+	fleet_session_end(f, inc);
 	f->series_count -= inc->series_count;
-	f->stats.incarnations--;
 	f->stats.departed++;
 	f->stats.held_bytes -= inc->held_bytes;
 	fleet_incarnation_clear(inc);

@@ -45,7 +45,7 @@ static int save_record(struct save *s, uint32_t type)
 static void pack_stats(struct pack *p, const struct fleet *f)
 {
 	const struct fleet_stats *s = &f->stats;
-	const uint64_t all[] = {f->next_salt,      s->applied,  s->duplicates,    s->need_hello,
+	const uint64_t all[] = {f->next_session,   s->applied,  s->duplicates,    s->need_hello,
 				s->need_key,       s->refused,  s->samples,       s->bytes,
 				s->gaps,           s->lost,     s->resets,        s->series_refused,
 				s->agents_refused, s->departed, s->events_dropped};
@@ -220,9 +220,8 @@ static int load_stats(struct fleet *f, struct unpack *u)
 				 &s->bytes,    &s->gaps,           &s->lost,
 				 &s->resets,   &s->series_refused, &s->agents_refused,
 				 &s->departed, &s->events_dropped};
-	uint64_t salt = unpack_u64_max(u, (1u << 12) - 1);
 
-	f->next_salt = salt ? (uint32_t)salt : 1;
+	f->next_session = unpack_u64(u);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		*all[i] = unpack_u64(u);
 	return 0;

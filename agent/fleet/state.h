@@ -62,7 +62,7 @@ struct fleet_load {
 struct fleet_incarnation {
 	uint8_t id[FRAME_INCARNATION_BYTES];
 	struct fleet_agent *agent;
-	uint32_t session;
+	uint32_t session, slot;
 	struct sequence_set applied;
 	uint64_t whole_key; /* highest key frame that listed every series with a value */
 	uint64_t last_seen_ms, last_time_ms, time_sequence;
@@ -101,10 +101,12 @@ struct fleet {
 	uint32_t magic;
 	struct fleet_limits limits;
 	struct group_table groups;
-	struct fleet_incarnation **slots; /* by session, see agents.c */
+	struct fleet_incarnation **slots; /* see session.c */
 	uint32_t slot_count;
-	uint32_t next_salt;
-	uint64_t life; /* 0: none yet */
+	uint32_t *session_buckets; /* by session; slot + 1 */
+	uint32_t session_bucket_count;
+	uint64_t next_session; /* how many were drawn */
+	uint64_t life;         /* 0: none yet */
 	struct fleet_agent **agents;
 	uint32_t agent_count, agent_capacity;
 	uint32_t *agent_buckets;
@@ -115,8 +117,14 @@ struct fleet {
 
 extern const char *const fleet_label_names[FLEET_AGENT_LABELS];
 
-/* agents.c */
+/* session.c */
 struct fleet_incarnation *fleet_find_session(const struct fleet *f, uint32_t session);
+/* Gives the incarnation a slot and the session that the log states, or (0) a new one. -ENOSPC,
+ * -ENOMEM. */
+int fleet_session_begin(struct fleet *f, struct fleet_incarnation *inc, uint32_t session);
+void fleet_session_end(struct fleet *f, struct fleet_incarnation *inc);
+
+/* agents.c */
 struct fleet_agent *fleet_find_agent(const struct fleet *f, const char *id);
 /* Makes the agent (labels may be NULL) or finds it. */
 int fleet_add_agent(struct fleet *f, const char *id, const char *const *labels,
