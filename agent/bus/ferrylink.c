@@ -98,7 +98,15 @@ static int on_ask(void *data, struct peer *peer, const uint8_t *message, size_t 
 		.first_id = (uint32_t)words[3],
 		.interval_ms = (uint32_t)words[4],
 		.type = (enum frame_type)words[5],
-		.counts = {words[6], words[7], words[8], words[9], words[10], words[11]},
+		.counts =
+			{
+				.pending_bytes = words[6],
+				.built = words[7],
+				.sent = words[8],
+				.acknowledged = words[9],
+				.frame_bytes = words[10],
+				.frame_samples = words[11],
+			},
 	};
 	memcpy(ask.counts.drops, words + 12, sizeof(ask.counts.drops));
 	s->fn(s->data, &ask);
