@@ -326,12 +326,15 @@ static void on_io(void *data, int fd, unsigned int events)
 
 	(void)fd;
 	CHECK(p->magic == PEER_MAGIC);
-	if (p->is_connecting)
+	if (p->is_connecting) {
 		r = finish_connect(p);
-	else if (!p->is_secure)
+	} else if (!p->is_secure) {
+		if (events & LOOP_READ)
+			turnstile_heard(p->spec.turnstile, &p->place, clock_mono_ns());
 		r = secure(p);
-	else if (events & LOOP_WRITE)
+	} else if (events & LOOP_WRITE) {
 		r = flush(p);
+	}
 	if (r == 0 && events & LOOP_READ && !p->is_connecting && p->is_secure)
 		r = read_some(p);
 	if (r < 0) {

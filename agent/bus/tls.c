@@ -61,6 +61,16 @@ static int tls_fail(struct tls *t, int error)
 	}
 }
 
+/* Parsed once: it costs a tenth of a handshake. For the life of the process. */
+static int set_priorities(gnutls_session_t session)
+{
+	static gnutls_priority_t parsed;
+
+	if (!parsed && gnutls_priority_init(&parsed, PRIORITIES, NULL) < 0)
+		return -EINVAL;
+	return gnutls_priority_set(session, parsed);
+}
+
 static int tls_new(struct credentials *c, int fd, unsigned int flags, struct tls **ret)
 {
 	struct tls *t = calloc(1, sizeof(*t));
@@ -76,7 +86,7 @@ static int tls_new(struct credentials *c, int fd, unsigned int flags, struct tls
 		return -ENOMEM;
 	}
 	t->keyring = credentials_keyring(c);
-	if (gnutls_priority_set_direct(t->session, PRIORITIES, NULL) < 0 ||
+	if (set_priorities(t->session) < 0 ||
 	    gnutls_credentials_set(t->session, GNUTLS_CRD_CERTIFICATE, t->keyring->x509) < 0) {
 		tls_close(t);
 		return -EINVAL;

@@ -75,50 +75,81 @@ void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const c
 
 /* ---- handshakes ---- */
 
+static void queue_add(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns)
+{
+	struct turnstile_queue *q = p->has_spoken ? &t->spoken : &t->silent;
+
+	p->since_ns = now_ns;
+	p->next = NULL;
+	p->prev = q->newest;
+	if (q->newest)
+		q->newest->next = p;
+	else
+		q->oldest = p;
+	q->newest = p;
+}
+
+static void queue_remove(struct turnstile *t, struct turnstile_place *p)
+{
+	struct turnstile_queue *q = p->has_spoken ? &t->spoken : &t->silent;
+
+	if (p->prev)
+		p->prev->next = p->next;
+	else
+		q->oldest = p->next;
+	if (p->next)
+		p->next->prev = p->prev;
+	else
+		q->newest = p->prev;
+}
+
 void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns)
 {
 	if (!t)
 		return;
 	CHECK(!p->is_in);
-	p->since_ns = now_ns;
 	p->is_in = true;
-	p->next = NULL;
-	p->prev = t->newest;
-	if (t->newest)
-		t->newest->next = p;
-	else
-		t->oldest = p;
-	t->newest = p;
+	p->has_spoken = false;
+	queue_add(t, p, now_ns);
 	t->half++;
+}
+
+void turnstile_heard(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns)
+{
+	if (!t || !p->is_in || p->has_spoken)
+		return;
+	queue_remove(t, p);
+	p->has_spoken = true;
+	queue_add(t, p, now_ns);
 }
 
 void turnstile_leave(struct turnstile *t, struct turnstile_place *p)
 {
 	if (!t || !p->is_in)
 		return;
-	if (p->prev)
-		p->prev->next = p->next;
-	else
-		t->oldest = p->next;
-	if (p->next)
-		p->next->prev = p->prev;
-	else
-		t->newest = p->prev;
+	queue_remove(t, p);
 	p->is_in = false;
 	t->half--;
 }
 
+static bool is_over(const struct turnstile_place *p, uint64_t now_ns, uint64_t after_ns)
+{
+	return p && now_ns >= p->since_ns && now_ns - p->since_ns >= after_ns;
+}
+
 bool turnstile_has_room(struct turnstile *t, uint64_t now_ns)
 {
-	struct turnstile_place *p;
+	struct turnstile_place *p = NULL;
 
 	if (!t || t->half < (t->half_most ? t->half_most : TURNSTILE_HALF_MOST))
 		return true;
-	p = t->oldest;
-	if (now_ns - p->since_ns < TURNSTILE_HALF_NS)
+	if (is_over(t->silent.oldest, now_ns, TURNSTILE_SILENT_NS))
+		p = t->silent.oldest;
+	else if (is_over(t->spoken.oldest, now_ns, TURNSTILE_SPOKEN_NS))
+		p = t->spoken.oldest;
+	if (!p)
 		return false;
 	p->evict(p);
-	CHECK(t->oldest != p);
 	return true;
 }
 

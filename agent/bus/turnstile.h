@@ -10,9 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TURNSTILE_HALF_MOST 256
-/* Under load an honest handshake waits for those before it: 256 at 1.3 ms. */
-#define TURNSTILE_HALF_NS 1000000000ull
+#define TURNSTILE_HALF_MOST 512
+/* Who comes has something to say. Who said it may have to wait for his own like: 512 handshakes at
+ * 0.8 ms, where both ends may be busy. */
+#define TURNSTILE_SILENT_NS 2000000000ull
+#define TURNSTILE_SPOKEN_NS 4000000000ull
 
 enum turnstile_reason {
 	TURNSTILE_TLS,         /* no TLS, or nothing in common */
@@ -45,7 +47,11 @@ struct turnstile_place {
 	struct turnstile_place *prev, *next;
 	uint64_t since_ns;
 	void (*evict)(struct turnstile_place *place); /* must leave */
-	bool is_in;
+	bool is_in, has_spoken;
+};
+
+struct turnstile_queue {
+	struct turnstile_place *oldest, *newest;
 };
 
 struct turnstile {
@@ -57,8 +63,8 @@ struct turnstile {
 	unsigned int half_most; /* 0: TURNSTILE_HALF_MOST */
 	/* own */
 	struct turnstile_counts own;
-	struct turnstile_place *oldest, *newest;
-	unsigned int half;
+	struct turnstile_queue silent, spoken;
+	unsigned int half; /* in both */
 };
 
 /* All of them take NULL for t, and do nothing (turnstile_has_room: true). */
@@ -70,6 +76,8 @@ void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const c
 		      const char *peer, const char *why);
 
 void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns);
+/* Bytes of it came. */
+void turnstile_heard(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns);
 void turnstile_leave(struct turnstile *t, struct turnstile_place *p);
 /* For one more handshake; may evict. False: let it wait in the backlog. */
 bool turnstile_has_room(struct turnstile *t, uint64_t now_ns);

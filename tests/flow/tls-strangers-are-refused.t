@@ -107,10 +107,10 @@ again() {
 connected() { [ "$(fleet_metric tidegate_door_connections 'what="client"')" = "$1" ]; }
 is_refused protocol "a renegotiation" again
 
-# 300 that say nothing hold all places of half-done handshakes; who has a certificate comes in.
+# 600 that say nothing hold all places of half-done handshakes; who has a certificate comes in.
 cat >"$world/silent.pl" <<'PERL'
 use IO::Socket::INET;
-my @held = map { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$ARGV[0]") or die "$!" } 1 .. 300;
+my @held = map { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$ARGV[0]") or die "$!" } 1 .. 600;
 $| = 1;
 print "held\n";
 <STDIN>;
@@ -120,13 +120,13 @@ exec {end_fd}<>"$world/end"
 perl "$world/silent.pl" "$door_port" <"$world/end" >"$world/silent" 2>&1 &
 silent_pid=$!
 world_pids+=("$silent_pid")
-wait_for 10 grep -q held "$world/silent"; ok $? "300 connections are held open, silent"
+wait_for 10 grep -q held "$world/silent"; ok $? "600 connections are held open, silent"
 full=$(fleet_metric tidegate_door_handshakes_total 'how="full"')
 comes_in() { [ "$(fleet_metric tidegate_door_handshakes_total 'how="full"')" -gt "$full" ]; }
 speak agent "$door_port" "$req"'\x7f\xff\xff\xff\xff\xff\xff\xff'; ok $? "who has a certificate comes in beside them"
 wait_for 5 comes_in; ok $? "and is counted"
-gone_all() { [ "$(($(refused evicted) + $(refused timeout)))" -ge 300 ]; }
-wait_for 15 gone_all; ok $? "all 300 are cut off and counted"
+gone_all() { [ "$(($(refused evicted) + $(refused timeout)))" -ge 600 ]; }
+wait_for 15 gone_all; ok $? "all 600 are cut off and counted"
 [ "$(refused evicted)" -ge 1 ]; ok $? "some of them because others waited"
 printf '\n' >&"$end_fd"
 

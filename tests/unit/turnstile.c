@@ -37,6 +37,7 @@ static void guest_enter(struct guest *g, struct turnstile *t, uint64_t now_ns)
 
 static void oldest_gives_way(void **state)
 {
+	const uint64_t silent = TURNSTILE_SILENT_NS, spoken = TURNSTILE_SPOKEN_NS;
 	struct turnstile t = {.half_most = 3};
 	struct guest g[4];
 
@@ -45,27 +46,35 @@ static void oldest_gives_way(void **state)
 		assert_true(turnstile_has_room(&t, 100 + i));
 		guest_enter(&g[i], &t, 100 + i);
 	}
+	turnstile_heard(&t, &g[0].place, 110);
+	turnstile_heard(&t, &g[0].place, 111 + silent);
 	/* Nobody had his time yet: the next one waits, and nobody is hurt. */
-	assert_false(turnstile_has_room(&t, 99 + TURNSTILE_HALF_NS));
-	assert_int_equal(g[0].evicted, 0);
-	assert_true(turnstile_has_room(&t, 100 + TURNSTILE_HALF_NS));
-	assert_int_equal(g[0].evicted, 1);
-	assert_int_equal(t.half, 2);
-	guest_enter(&g[3], &t, 100 + TURNSTILE_HALF_NS);
-	/* One in the middle is done; then the second oldest of the rest is the oldest. */
-	turnstile_leave(&t, &g[2].place);
-	turnstile_leave(&t, &g[2].place);
-	assert_int_equal(t.half, 2);
-	assert_true(turnstile_has_room(&t, 101 + TURNSTILE_HALF_NS));
+	assert_false(turnstile_has_room(&t, 100 + silent));
 	assert_int_equal(g[1].evicted, 0);
-	guest_enter(&g[0], &t, 102 + TURNSTILE_HALF_NS);
-	assert_true(turnstile_has_room(&t, 103 + TURNSTILE_HALF_NS));
+	/* Who spoke has more time than who did not. */
+	assert_true(turnstile_has_room(&t, 101 + silent));
 	assert_int_equal(g[1].evicted, 1);
-	turnstile_leave(&t, &g[0].place);
+	assert_int_equal(t.half, 2);
+	guest_enter(&g[3], &t, 101 + silent);
+	/* One of them is done; twice is once. */
+	turnstile_leave(&t, &g[2].place);
+	turnstile_leave(&t, &g[2].place);
+	assert_int_equal(t.half, 2);
+	guest_enter(&g[1], &t, 102 + silent);
+	turnstile_heard(&t, &g[3].place, 103 + silent);
+	turnstile_heard(&t, &g[1].place, 104 + silent);
+	/* All spoke: the first to speak goes, at last. */
+	assert_false(turnstile_has_room(&t, 109 + spoken));
+	assert_true(turnstile_has_room(&t, 110 + spoken));
+	assert_int_equal(g[0].evicted, 1);
+	assert_int_equal(g[3].evicted, 0);
+	turnstile_leave(&t, &g[1].place);
 	turnstile_leave(&t, &g[3].place);
 	assert_int_equal(t.half, 0);
-	assert_null(t.oldest);
-	assert_null(t.newest);
+	assert_null(t.silent.oldest);
+	assert_null(t.silent.newest);
+	assert_null(t.spoken.oldest);
+	assert_null(t.spoken.newest);
 }
 
 static enum turnstile_reason seen;
