@@ -216,7 +216,7 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 		-lm
 
 # What benches run beside the aggregator and its peer: simulators of many agents.
-LOAD_BINS := $(B)/tests/bench/load/agents $(B)/tests/bench/load/remote
+LOAD_BINS := $(B)/tests/bench/load/agents $(B)/tests/bench/load/remote $(B)/tests/bench/load/crowd
 LOAD_PARTS := $(filter-out $(LOAD_BINS:$(B)/%=%.c),$(wildcard tests/bench/load/*.c))
 $(LOAD_BINS): $(B)/tests/bench/load/%: tests/bench/load/%.c $(LOAD_PARTS) \
 		$(wildcard tests/bench/load/*.h) $(LIB)
