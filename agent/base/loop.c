@@ -91,23 +91,7 @@ static struct loop_watch *watch_new(void *data)
 	return watch;
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-	struct loop_watch *watch = poll->data;
-	unsigned int got = 0;
-
-	CHECK(watch->magic == WATCH_MAGIC);
-	if (status < 0) {
-		got = watch->events;
-	} else {
-		if (events & (UV_READABLE | UV_DISCONNECT))
-			got |= LOOP_READ;
-		if (events & UV_WRITABLE)
-			got |= LOOP_WRITE;
-	}
-	if (got)
-		watch->fn.fd(watch->data, watch->fd, got);
-}
+static void on_poll(uv_poll_t *poll, int status, int events);
 
 static int poll_start(struct loop_watch *watch)
 {
@@ -120,6 +104,26 @@ static int poll_start(struct loop_watch *watch)
 	if (!events)
 		return uv_poll_stop(&watch->uv.poll);
 	return uv_poll_start(&watch->uv.poll, events, on_poll);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct loop_watch *watch = poll->data;
+	unsigned int got = 0;
+
+	CHECK(watch->magic == WATCH_MAGIC);
+	if (status < 0) {
+		/* libuv has let go of a descriptor with an error. There may be bytes to read before it. */
+		poll_start(watch);
+		got = watch->events;
+	} else {
+		if (events & (UV_READABLE | UV_DISCONNECT))
+			got |= LOOP_READ;
+		if (events & UV_WRITABLE)
+			got |= LOOP_WRITE;
+	}
+	if (got)
+		watch->fn.fd(watch->data, watch->fd, got);
 }
 
 int loop_add_fd(struct loop *loop, int fd, unsigned int events, loop_fd_fn fn, void *data,

@@ -88,6 +88,32 @@ static void end_of_file_is_an_event(void **state)
 	assert_string_equal(w->got, "");
 }
 
+static void on_read_to_the_end(void *data, int fd, unsigned int events)
+{
+	struct world *w = data;
+
+	(void)events;
+	w->calls++;
+	if (read(fd, w->got, 4) <= 0)
+		loop_stop(w->loop);
+}
+
+/* The other side is gone with our bytes unread: an error of the descriptor, behind what it sent. */
+static void error_hides_no_end(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(
+		loop_add_fd(w->loop, w->fds[0], LOOP_READ, on_read_to_the_end, w, &w->watch), 0);
+	assert_int_equal(write(w->fds[0], "unread", 6), 6);
+	assert_int_equal(write(w->fds[1], "ebb tide", 8), 8);
+	close(w->fds[1]);
+	w->fds[1] = -1;
+	loop_run(w->loop);
+	assert_true(w->calls >= 2);
+	assert_memory_equal(w->got, "tide", 4);
+}
+
 static void on_write(void *data, int fd, unsigned int events)
 {
 	struct world *w = data;
@@ -247,6 +273,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LOOP_TEST(descriptor_is_read),
 		LOOP_TEST(end_of_file_is_an_event),
+		LOOP_TEST(error_hides_no_end),
 		LOOP_TEST(events_can_be_taken_away),
 		LOOP_TEST(watch_removes_itself),
 		LOOP_TEST(repeating_timer_removes_itself),
