@@ -105,15 +105,20 @@ static void client_update(struct client *c)
 	peer_pause(c->peer, c->is_blocked || c->door->links[c->link].is_full);
 }
 
-static void link_update_clients(struct link *l)
+static void link_update_clients(struct link *l, bool has_lost)
 {
 	struct door *d = l->door;
 
 	for (unsigned int i = 0; i < d->slots_used; i++) {
 		struct client *c = d->slots[i].client;
 
-		if (c && c->link == l->kind)
-			client_update(c);
+		if (!c || c->link != l->kind)
+			continue;
+		if (has_lost) {
+			c->in_flight = 0;
+			c->is_blocked = false;
+		}
+		client_update(c);
 	}
 }
 
@@ -183,7 +188,7 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 		bundle_close(l);
 	if (!l->is_full && link_queued(l) > LINK_HIGH) {
 		l->is_full = true;
-		link_update_clients(l);
+		link_update_clients(l, false);
 	}
 	return 0;
 }
@@ -360,7 +365,7 @@ static void link_release(struct link *l)
 {
 	if (l->is_full && link_queued(l) <= LINK_HIGH / 2) {
 		l->is_full = false;
-		link_update_clients(l);
+		link_update_clients(l, false);
 	}
 }
 
@@ -388,21 +393,12 @@ static void link_retry(struct link *l)
 static void on_link_closed(void *data, struct peer *peer, int r)
 {
 	struct link *l = data;
-	struct door *d = l->door;
 
 	(void)peer;
 	(void)r;
 	l->peer = NULL;
 	/* What the gate had is lost with it; the agents send it again. */
-	for (unsigned int i = 0; i < d->slots_used; i++) {
-		struct client *c = d->slots[i].client;
-
-		if (!c || c->link != l->kind)
-			continue;
-		c->in_flight = 0;
-		c->is_blocked = false;
-		client_update(c);
-	}
+	link_update_clients(l, true);
 	link_retry(l);
 }
 
@@ -568,6 +564,11 @@ struct door *door_close(struct door *d)
 	free(d->slots);
 	free(d);
 	return NULL;
+}
+
+unsigned int door_subscribers(const struct door *d)
+{
+	return d->fanout ? fanout_subscribers(d->fanout) : 0;
 }
 
 void door_stats(const struct door *d, struct door_stats *ret)

@@ -51,6 +51,8 @@ struct door_stats {
 
 int door_open(struct loop *loop, const struct door_spec *spec, struct door **ret, struct err *e);
 struct door *door_close(struct door *d);
+/* Subscribers connected now; no walk, unlike the statistics. */
+unsigned int door_subscribers(const struct door *d);
 void door_stats(const struct door *d, struct door_stats *ret);
 /* Ports that were got, for tests: requests, bus, snapshots. */
 void door_ports(const struct door *d, unsigned int ret[3]);

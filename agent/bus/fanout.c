@@ -244,6 +244,11 @@ void fanout_stats(const struct fanout *f, struct fanout_stats *ret)
 	ret->queued_bytes = f->held;
 }
 
+unsigned int fanout_subscribers(const struct fanout *f)
+{
+	return f->stats.subscribers;
+}
+
 unsigned int fanout_port(const struct fanout *f)
 {
 	return acceptor_port(f->acceptor);

@@ -46,4 +46,6 @@ int fanout_publish(struct fanout *f, const void *message, size_t size);
 /* What was published goes out before the loop waits, together; this sends it now. */
 void fanout_flush(struct fanout *f);
 void fanout_stats(const struct fanout *f, struct fanout_stats *ret);
+/* Connected now, also those whose handshake is not done. */
+unsigned int fanout_subscribers(const struct fanout *f);
 unsigned int fanout_port(const struct fanout *f);

@@ -151,6 +151,21 @@ int publisher_message(struct publisher *p, const char *topic, const Tidegate__Bu
 	return 0;
 }
 
+int publisher_skip(struct publisher *p, const char *topic)
+{
+	struct topic *t;
+	int r;
+
+	if (!*topic || strlen(topic) > PUBLISHER_TOPIC_MAX)
+		return -EINVAL;
+	r = topics_add(&p->topics, topic, &t);
+	if (r < 0)
+		return r;
+	t->sequence++;
+	t->is_changed = true;
+	return 0;
+}
+
 int publisher_answer(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
 		     const uint8_t **ret, size_t *ret_size)
 {

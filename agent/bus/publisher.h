@@ -31,6 +31,10 @@ int publisher_message(struct publisher *p, const char *topic, const Tidegate__Bu
 int publisher_answer(struct publisher *p, const char *topic, const Tidegate__BusBody *body,
 		     const uint8_t **ret, size_t *ret_size);
 
+/* A message of the topic that nobody is there to get: numbered, not built, so that who comes back
+ * knows what was missed. -EINVAL, -ENOSPC, -ENOMEM. */
+int publisher_skip(struct publisher *p, const char *topic);
+
 /* To be sent each second, also when nothing changed: it lists the topics published since the last
  * beacon. What does not fit into one message is in the next. */
 int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret, size_t *ret_size);

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "bus/subject.h"
 #include "cmd/daemon.h"
+#include "cmd/door_page.h"
 #include "fleet/snapshot.h"
 
 #include <errno.h>
@@ -106,6 +107,20 @@ static void publish_events(struct core *c, const char *agent, const struct frame
 	}
 }
 
+static void on_unheard(void *data, const char *gateway)
+{
+	struct core *c = data;
+	char topic[SUBJECT_MAX + 1];
+
+	if (subject_metrics(gateway, c->publishing, topic) >= 0)
+		publisher_skip(c->publisher, topic);
+}
+
+static bool has_subscribers(const struct core *c)
+{
+	return !c->door || __atomic_load_n(&c->door->subscribers, __ATOMIC_RELAXED);
+}
+
 static void publish_frame(struct core *c, uint32_t session, const struct frame *f)
 {
 	const char *agent = fleet_session_agent(c->fleet, session);
@@ -113,9 +128,13 @@ static void publish_frame(struct core *c, uint32_t session, const struct frame *
 	if (!agent)
 		return;
 	c->publishing = agent;
-	shelf_begin(c->shelf, f->time_ms);
-	merge_frame(c->fleet, session, f, on_series, c);
-	shelf_end(c->shelf);
+	if (has_subscribers(c)) {
+		shelf_begin(c->shelf, f->time_ms);
+		merge_frame(c->fleet, session, f, on_series, c);
+		shelf_end(c->shelf);
+	} else {
+		merge_frame_gateways(c->fleet, session, f, on_unheard, c);
+	}
 	publish_events(c, agent, f);
 }
 
@@ -315,7 +334,8 @@ static void on_second(void *data)
 
 	core_history_second(c);
 	core_signal_publish(c, now); /* before the beacon that lists it */
-	if (publisher_beacon(c->publisher, now, &message, &size) >= 0)
+	/* The next one, with somebody to hear it, lists what changed until then. */
+	if (has_subscribers(c) && publisher_beacon(c->publisher, now, &message, &size) >= 0)
 		gatelink_publish(c->gate, message, size);
 	if (now - c->departed_ms > 60 * 1000 || now < c->departed_ms) {
 		c->departed_ms = now;

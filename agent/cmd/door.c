@@ -86,7 +86,15 @@ static void on_look(void *data)
 
 	door_stats(p->door, &s);
 	door_page_set(&p->page->clients, s.connections);
-	door_page_set(&p->page->subscribers, s.bus.subscribers);
+}
+
+/* At once, before a new subscriber's handshake can be done: the core publishes nothing while there
+ * is none. */
+static void on_turn(void *data)
+{
+	struct door_process *p = data;
+
+	door_page_set(&p->page->subscribers, door_subscribers(p->door));
 }
 
 static void tell_files(struct door_process *p, int r)
@@ -192,6 +200,8 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 		r = loop_add_timer(p->loop, REPORT_MS, REPORT_MS, on_report, p, &watch);
 	if (r == 0)
 		r = loop_add_timer(p->loop, REFRESH_MS, REFRESH_MS, on_look, p, &watch);
+	if (r == 0)
+		r = loop_add_turn(p->loop, on_turn, p, &watch);
 	return r < 0 ? err_set(e, r, "event loop: %s", err_text(r)) : 0;
 }
 

@@ -5,6 +5,7 @@
 #include "fleet/state.h"
 
 #include "base/cleanup.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -456,4 +457,49 @@ int merge_frame(const struct fleet *f, uint32_t session, const struct frame *fra
 	for (size_t i = 0; i < frame->histogram_count && r >= 0; i++)
 		r = frame_one(f, inc, frame->histograms[i].id, fn, data);
 	return r;
+}
+
+#define GATEWAYS_KNOWN 4
+
+struct gateways {
+	const char *known[GATEWAYS_KNOWN];
+	unsigned int count;
+	merge_gateway_fn fn;
+	void *data;
+};
+
+static void gateway_of(const struct fleet *f, const struct fleet_incarnation *inc, uint32_t id,
+		       struct gateways *g)
+{
+	const struct fleet_id *entry = fleet_id_find(inc, id);
+	const struct group *group;
+	const char *gateway = "";
+
+	if (!entry || entry->series == FLEET_NO_SERIES)
+		return;
+	group = f->groups.groups[inc->series[entry->series].group];
+	for (unsigned int i = 0; i < group->label_count; i++)
+		if (str_equal(group->labels[i].key, "gateway"))
+			gateway = group->labels[i].value;
+	for (unsigned int i = 0; i < GATEWAYS_KNOWN && i < g->count; i++)
+		if (str_equal(g->known[i], gateway))
+			return;
+	g->known[g->count++ % GATEWAYS_KNOWN] = gateway;
+	g->fn(g->data, gateway);
+}
+
+void merge_frame_gateways(const struct fleet *f, uint32_t session, const struct frame *frame,
+			  merge_gateway_fn fn, void *data)
+{
+	const struct fleet_incarnation *inc = fleet_find_session(f, session);
+	struct gateways g = {.fn = fn, .data = data};
+
+	if (!inc)
+		return;
+	for (size_t i = 0; i < frame->counter_count; i++)
+		gateway_of(f, inc, frame->counters[i].id, &g);
+	for (size_t i = 0; i < frame->gauge_count; i++)
+		gateway_of(f, inc, frame->gauges[i].id, &g);
+	for (size_t i = 0; i < frame->histogram_count; i++)
+		gateway_of(f, inc, frame->histograms[i].id, &g);
 }

@@ -62,3 +62,8 @@ int merge_frame(const struct fleet *f, uint32_t session, const struct frame *fra
 /* What an id of the session's frames means: name and labels of the instance, no value. False: the
  * fleet does not know it. */
 bool merge_describe(const struct fleet *f, uint32_t session, uint32_t id, struct merge_series *ret);
+
+/* The gateways that series of the frame are about ("": none), each once unless there are many. */
+typedef void (*merge_gateway_fn)(void *data, const char *gateway);
+void merge_frame_gateways(const struct fleet *f, uint32_t session, const struct frame *frame,
+			  merge_gateway_fn fn, void *data);

@@ -242,6 +242,35 @@ static void expect(const struct subscriber_note *n, uint64_t missed, bool at_lea
 	assert_int_equal(n->has_restarted, restarted);
 }
 
+/* Messages that nobody was there to get are numbered all the same, and the next beacon lists them. */
+static void skipped(void **state)
+{
+	Tidegate__BusBody body;
+	struct publisher *p;
+	struct bulletin b;
+	const uint8_t *m;
+	size_t size;
+
+	(void)state;
+	tidegate__bus_body__init(&body);
+	assert_int_equal(publisher_new(5, &p), 0);
+	publisher_message(p, "a", &body, &m, &size);
+	for (unsigned int i = 0; i < 7; i++)
+		assert_int_equal(publisher_skip(p, "a"), 0);
+	assert_int_equal(publisher_skip(p, "b"), 0);
+	assert_int_equal(publisher_skip(p, ""), -EINVAL);
+	assert_int_equal(publisher_sequence(p, "a"), 8);
+	assert_int_equal(publisher_beacon(p, 1000, &m, &size), 0);
+	assert_int_equal(bulletin_decode(m, size, &arena, &b), 0);
+	assert_int_equal(b.body->n_topics, 2);
+	assert_int_equal(b.body->topics[0]->sequence, 8);
+	assert_int_equal(b.body->topics[1]->sequence, 1);
+	assert_int_equal(publisher_message(p, "a", &body, &m, &size), 0);
+	assert_int_equal(bulletin_decode(m, size, &arena, &b), 0);
+	assert_int_equal(b.sequence, 9);
+	publisher_free(p);
+}
+
 static void gaps(void **state)
 {
 	struct subscriber s;
@@ -553,6 +582,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(publish_and_decode),
 		cmocka_unit_test(beacons),
+		cmocka_unit_test(skipped),
 		cmocka_unit_test(gaps),
 		cmocka_unit_test(topics_bounded),
 		cmocka_unit_test(hostile_messages),
