@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* What the kernel keeps beyond what is on its way: more would hide from us whether a line moves. */
-#define UNSENT_BYTES (128 << 10)
+#define UNSENT_BYTES (64 << 10)
 
 /* Letters, digits, hyphens, dots, and the underscores of service names. */
 static bool is_host_name(const char *s)

@@ -9,6 +9,7 @@
 #include "bus/frame.h"
 #include "bus/frame_budget.h"
 #include "bus/uplink_request.h"
+#include "bus/uplink_sessions.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
@@ -17,18 +18,12 @@
 
 #define UPLINK_MAGIC            0x55504c4bu
 #define UPLINK_WINDOW_MAX       16u
-#define UPLINK_SESSIONS         8u
 #define UPLINK_REPLY_BUDGET     (1u << 20)
 #define UPLINK_BACKOFF_LEAST_NS (100 * NS_PER_MS)
 #define UPLINK_UNKNOWN_ROUNDS   3u
+#define UPLINK_PATIENCE         8u          /* times the timeout */
 #define UPLINK_QUEUE_BYTES      (2u << 20)  /* one message beyond half of it still fits */
 #define REQUEST_ID_FLAG         0x80000000u /* marks the end of an SP backtrace */
-
-struct session {
-	uint8_t incarnation[FRAME_INCARNATION_BYTES];
-	uint32_t id; /* 0: free */
-	uint64_t used;
-};
 
 struct uplink {
 	uint32_t magic;
@@ -40,13 +35,13 @@ struct uplink {
 	char *labels[16];
 	size_t label_strings;
 	bool is_sum;
-	uint64_t backoff_ns, backoff_now_ns, timeout_ns;
+	uint64_t backoff_ns, backoff_now_ns;
+	uint64_t timeout_ns, timeout_now_ns; /* now: grows with timeouts, falls with replies */
 	unsigned int window;
 	struct dialer *dialer;
 	struct loop_watch *timer;
 	struct uplink_request requests[UPLINK_WINDOW_MAX];
-	struct session sessions[UPLINK_SESSIONS];
-	uint64_t session_uses;
+	struct uplink_sessions sessions;
 	uint32_t next_id;
 	uint64_t random;
 	bool is_waiting;   /* for the end of a backoff */
@@ -70,37 +65,13 @@ static uint64_t random_next(struct uplink *u)
 	return u->random;
 }
 
-/* -------- sessions -------- */
-
-static struct session *session_find(struct uplink *u, const uint8_t *incarnation)
-{
-	for (unsigned int i = 0; i < UPLINK_SESSIONS; i++)
-		if (u->sessions[i].id &&
-		    memcmp(u->sessions[i].incarnation, incarnation, FRAME_INCARNATION_BYTES) == 0)
-			return &u->sessions[i];
-	return NULL;
-}
-
-static void session_set(struct uplink *u, const uint8_t *incarnation, uint32_t id)
-{
-	struct session *s = session_find(u, incarnation);
-
-	if (!s) {
-		s = &u->sessions[0];
-		for (unsigned int i = 1; i < UPLINK_SESSIONS; i++)
-			if (u->sessions[i].used < s->used)
-				s = &u->sessions[i];
-		memcpy(s->incarnation, incarnation, FRAME_INCARNATION_BYTES);
-	}
-	s->id = id;
-	s->used = id ? ++u->session_uses : 0;
-}
+/* -------- what a request is built from -------- */
 
 static uint32_t session_of(void *data, const uint8_t *incarnation)
 {
-	struct session *s = session_find(data, incarnation);
+	const struct uplink *u = data;
 
-	return s ? s->id : 0;
+	return uplink_sessions_get(&u->sessions, incarnation);
 }
 
 static int hello_of(void *data, const uint8_t *incarnation, uint8_t *buf, size_t size)
@@ -200,7 +171,7 @@ static int request_send(struct uplink *u, struct uplink_request *q)
 	q->id = u->next_id;
 	q->is_gone = dialer_sent(u->dialer) >= q->number;
 	q->progress = dialer_progress(u->dialer);
-	q->deadline_ns = clock_mono_ns() + u->timeout_ns;
+	q->deadline_ns = clock_mono_ns() + u->timeout_now_ns;
 	u->stats.messages++;
 	u->stats.payload_bytes += q->size;
 	u->stats.frames_sent += q->frame_count;
@@ -221,7 +192,7 @@ static bool is_overdue(struct uplink *u, struct uplink_request *q, uint64_t now)
 		return true;
 	q->is_gone = dialer_sent(u->dialer) >= q->number;
 	q->progress = progress;
-	q->deadline_ns = now + u->timeout_ns;
+	q->deadline_ns = now + u->timeout_now_ns;
 	return false;
 }
 
@@ -285,6 +256,9 @@ static void on_timer(void *data)
 			continue;
 		/* It may be half open. */
 		u->stats.timeouts++;
+		/* Or so slow that what the kernel took ahead is longer on its way. */
+		if (u->timeout_now_ns < UPLINK_PATIENCE * u->timeout_ns)
+			u->timeout_now_ns *= 2;
 		lost(u, u->requests[i].is_gone ? "no reply in time" : "nothing can be sent");
 		dialer_again(u->dialer);
 		return;
@@ -377,11 +351,12 @@ static bool has_unsettled(const struct uplink_request *q)
 static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__UplinkReply *m)
 {
 	if (m->session)
-		session_set(u, q->incarnation, m->session);
+		uplink_sessions_set(&u->sessions, q->incarnation, m->session);
 	settle(u, q, m->acknowledged, m->n_acknowledged, SPOOL_ACKNOWLEDGED);
 	settle(u, q, m->refused, m->n_refused, SPOOL_REFUSED);
 	take_missing(u, q, m->missing, m->n_missing);
 	u->is_proven = true;
+	u->timeout_now_ns -= (u->timeout_now_ns - u->timeout_ns) / 8;
 	dialer_prove(u->dialer);
 	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
 	if (u->stats.is_lost) {
@@ -409,7 +384,7 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 			check_missing(u, q);
 		return;
 	case TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO:
-		session_set(u, q->incarnation, 0);
+		uplink_sessions_set(&u->sessions, q->incarnation, 0);
 		if (had_hello)
 			trouble(u, "it wants a hello after a hello", UPLINK_BACKOFF_LEAST_NS);
 		else
@@ -418,7 +393,7 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 	default:
 		if (u->events.on_refused)
 			u->events.on_refused(u->events.data, u->address, m->why);
-		session_set(u, q->incarnation, 0);
+		uplink_sessions_set(&u->sessions, q->incarnation, 0);
 		trouble(u, *m->why ? m->why : "refused", u->backoff_ns);
 	}
 }
@@ -490,6 +465,7 @@ static int copy_options(struct uplink *u, const struct uplink_options *o)
 		o->backoff_ns > UPLINK_BACKOFF_LEAST_NS ? o->backoff_ns : UPLINK_BACKOFF_LEAST_NS;
 	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
 	u->timeout_ns = o->timeout_ns ? o->timeout_ns : UPLINK_TIMEOUT_NS;
+	u->timeout_now_ns = u->timeout_ns;
 	u->window = o->window ? o->window : UPLINK_WINDOW;
 	if (u->window > UPLINK_WINDOW_MAX)
 		u->window = UPLINK_WINDOW_MAX;
