@@ -24,6 +24,14 @@ iptables -F INPUT
 arrives "nothing is lost or doubled by it"
 [ "$(lines resumed)" -ge 1 ]; ok $? "the TLS session went on with a ticket"
 
+resumed=$(lines resumed) was=$(lost_count)
+kill -KILL "$(child_pid "$aggregator_pid" door)"
+wait_for 10 lost_since "$was"
+ask 227
+arrives "nor when the door is killed"
+gone_on() { [ "$(lines resumed)" -gt "$resumed" ]; }
+wait_for 5 gone_on; ok $? "its successor knows the ticket"
+
 for pid in $(cat "/proc/$aggregator_pid/task/$aggregator_pid/children") $aggregator_pid; do kill -KILL "$pid"; done
 wait "$aggregator_pid" 2>/dev/null
 ask 233
