@@ -212,8 +212,12 @@ BENCH ?= $(sort $(wildcard tests/bench/*.b)) $(BENCH_BINS)
 $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 	$(call say,BENCH,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) \
-		-lm
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -Itests/bench -o $@ $(filter %.c,$^) $(ALL_LDFLAGS) $(LIB) \
+		$(TEST_LIBS) $(PKG_LIBS) -lm
+
+# What other exporters would send, for the bench that compares bytes.
+$(B)/tests/bench/wire.b: tests/bench/wire/peers.c tests/bench/wire/peers.h tests/recording.h
+$(B)/tests/bench/wire.b: TEST_LIBS := -lsnappy -lz
 
 # What benches run beside the aggregator and its peer: simulators of many agents.
 LOAD_BINS := $(B)/tests/bench/load/agents $(B)/tests/bench/load/remote $(B)/tests/bench/load/crowd
