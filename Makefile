@@ -232,25 +232,30 @@ $(LOAD_BINS): $(B)/tests/bench/load/%: tests/bench/load/%.c $(LOAD_PARTS) \
 # (tests/chaos/*.t) run in make chaos alone; tests/flow/chaos-of-the-bus.t is their short form.
 CHAOS_KILLS ?= 1000
 CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,\
-	$(sort $(filter-out %/feed.c,$(wildcard tests/chaos/*.c))))
+	$(sort $(filter-out %/feed.c %/backlog.c,$(wildcard tests/chaos/*.c))))
+CHAOS_TOOLS := $(B)/tests/chaos/feed $(B)/tests/chaos/backlog
 CHAOS_SCRIPTS := $(sort $(wildcard tests/chaos/*.t))
 $(B)/tests/chaos/feed: tests/chaos/feed.c $(GATE)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Ilua/library -o $@ $< $(ALL_LDFLAGS) $(GATE) -Wl,-rpath,$(abspath $(B))
+$(B)/tests/chaos/backlog: tests/chaos/backlog.c $(LIB)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
 $(B)/tests/chaos/%.t: tests/chaos/%.c $(LIB)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lm
 .PHONY: chaos
-chaos: all $(CHAOS_BINS) $(B)/tests/chaos/feed
+chaos: all $(CHAOS_BINS) $(CHAOS_TOOLS)
 	$(Q)set -e; for t in $(CHAOS_BINS) $(CHAOS_SCRIPTS); do CHAOS_KILLS=$(CHAOS_KILLS) $$t; done
 
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
 .PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
-check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(B)/tests/chaos/feed $(BPF_BINS) $(B)/tests/bpf/examine
+check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(CHAOS_TOOLS) $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)VM_SUITE=counts tests/run $(LINT_TESTS) $(UNIT_BINS) $(CHAOS_BINS) $(LUA_TESTS) $(BPF_TESTS) \
 		$(FLOW_TESTS) $(VM_TESTS)
 check-unit: $(UNIT_BINS)
@@ -259,7 +264,7 @@ check-lua: all
 	$(Q)tests/run $(LUA_TESTS)
 check-bpf: all $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)tests/run $(BPF_TESTS)
-check-flow: all $(B)/tests/chaos/feed
+check-flow: all $(CHAOS_TOOLS)
 	$(Q)tests/run $(FLOW_TESTS)
 check-vm: all $(BPF_BINS)
 	$(Q)TEST_TIMEOUT=1800 tests/run $(VM_TESTS)
