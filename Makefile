@@ -42,7 +42,7 @@ STAGES := base config probe segment bus fleet outlet scale drain cmd
 SRCS := $(foreach s,$(STAGES),$(sort $(wildcard agent/$(s)/*.c))) $(sort $(wildcard proto/*.c))
 OBJS := $(SRCS:%.c=$(B)/obj/%.o)
 GEN_HEADERS := $(B)/gen/tidegate.pb-c.h $(B)/gen/tidegate.skel.h
-GEN_OBJS := $(B)/obj/gen/tidegate.pb-c.o
+GEN_OBJS := $(B)/obj/gen/tidegate.pb-c.o $(B)/obj/gen/dictionaries.o
 BPF_SRCS := $(sort $(wildcard bpf/*.bpf.c))
 BPF_OBJS := $(BPF_SRCS:bpf/%.bpf.c=$(B)/bpf/%.o)
 LIB := $(B)/libtidegate.a
@@ -137,6 +137,20 @@ $(B)/gen/tidegate.pb-c.c: proto/tidegate.proto
 	$(call say,PROTO,$<)
 	@mkdir -p $(@D)
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
+
+# All dictionaries of frames, compiled in.
+DICTIONARIES := $(sort $(wildcard proto/frames.*.dict))
+$(B)/gen/dictionaries.c: $(DICTIONARIES) Makefile
+	$(call say,DICT,$@)
+	@mkdir -p $(@D)
+	$(Q){ echo '#include "bus/frame_dictionary.h"'; \
+		for f in $(DICTIONARIES); do id=$${f#*frames.}; id=$${id%.dict}; \
+			echo "static const uint8_t file_$$id[] = {"; \
+			od -An -v -tu1 $$f | sed 's/[0-9]\{1,\}/&,/g'; echo '};'; done; \
+		echo 'const struct frame_dictionary_file frame_dictionary_files[] = {'; \
+		for f in $(DICTIONARIES); do id=$${f#*frames.}; id=$${id%.dict}; \
+			echo "{$$id, file_$$id, sizeof(file_$$id)},"; done; \
+		echo '{0, 0, 0}};'; } >$@
 
 $(OBJS) $(B)/gen/tidegate.pb-c.c $(BPF_OBJS): | $(B)/.tools
 
@@ -296,7 +310,8 @@ $(TRAIN): tests/train/train.c tests/recording.h $(LIB)
 dictionary: $(TRAIN)
 	@mkdir -p $(B)/dictionary
 	$(Q)$(TRAIN) codes $(TRAINED_ON) >$(B)/dictionary/frame_code.def
-	$(Q)for f in agent/bus/frame_code.def; do cmp -s $$f $(B)/dictionary/$${f##*/} && \
+	$(Q)$(TRAIN) dictionary 1 $(TRAINED_ON) >$(B)/dictionary/frames.1.dict
+	$(Q)for f in agent/bus/frame_code.def proto/frames.1.dict; do cmp -s $$f $(B)/dictionary/$${f##*/} && \
 		echo "$$f is what training gives" || \
 		echo "$(B)/dictionary/$${f##*/} is not $$f: unless that is released, copy it"; done
 

@@ -4,7 +4,9 @@
  * hostile bytes into checked structs.
  *
  * Sealed frame: u8 flags (bit 0: zstd, bit 1: dictionary) | u32 CRC32C of what follows
- * (little-endian) | Frame (proto/tidegate.proto), maybe compressed.
+ * (little-endian) | Frame (proto/tidegate.proto), maybe compressed. A frame with texts (definitions,
+ * events) may be compressed with a dictionary, trained from recorded frames, whose id its zstd
+ * header names: proto/frames.ID.dict. Decoders keep them all.
  *
  * Sections of a Frame are bit streams (bus/frame_bits.h: most significant bit first; C(v) is the
  * code of v under the parameter that the section names with 6 bits, C5(v) under parameter 5).
@@ -155,8 +157,15 @@ struct frame {
 	struct frame_event *events;
 };
 
+/* The same frame packed without a dictionary, for a receiver that has not got it: to be freed;
+ * NULL when the frame has none. -EBADMSG, -ENOKEY, -ENOMEM. */
+int frame_without_dictionary(const uint8_t *data, size_t size, uint8_t **ret, size_t *ret_size);
+
+/* Id of the dictionary that the frame is packed with, 0 without. */
+uint32_t frame_dictionary_of(const uint8_t *data, size_t size);
+
 /* Opens and checks a sealed frame. All memory of the result comes from one budget of
- * 8 * FRAME_PLAIN_MAX bytes. -EBADMSG (damaged), -E2BIG (a limit), -ENOKEY (dictionary unknown),
+ * 8 * FRAME_PLAIN_MAX bytes. -EBADMSG (damaged), -E2BIG (a limit), -ENOKEY (its dictionary is not here: e says which),
  * -ENOMEM. */
 int frame_decode(const uint8_t *data, size_t size, struct frame **ret, struct err *e);
 struct frame *frame_free(struct frame *f);

@@ -158,12 +158,14 @@ static const uint64_t decimals[2] = {1000, 10000000};
 
 static void recent_add(struct frame_code_recent *recent, uint64_t v)
 {
-	recent->values[recent->count++ % 4] = v;
+	recent->values[recent->count++ % FRAME_CODE_REPEATS] = v;
 }
 
 static uint64_t recent_get(const struct frame_code_recent *recent, unsigned int back)
 {
-	return back < recent->count ? recent->values[(recent->count - 1 - back) % 4] : 0;
+	return back < recent->count
+		       ? recent->values[(recent->count - 1 - back) % FRAME_CODE_REPEATS]
+		       : 0;
 }
 
 struct counter_code {
@@ -187,7 +189,7 @@ static struct counter_code counter_code_of(const struct frame_code_recent *recen
 	unsigned int symbol = symbol_of(FRAME_CODE_COUNTER, v);
 	struct counter_code best = {symbol, bits_of(FRAME_CODE_COUNTER, symbol, v), v};
 
-	for (unsigned int back = 0; back < 4 && back < recent->count; back++)
+	for (unsigned int back = 0; back < FRAME_CODE_REPEATS && back < recent->count; back++)
 		if (recent_get(recent, back) == v)
 			consider(&best, FRAME_CODE_REPEAT + back, 0);
 	for (unsigned int i = 0; v && i < 2 && v % decimals[i] == 0; i++) {

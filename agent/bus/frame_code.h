@@ -4,8 +4,8 @@
  *
  * A value is a symbol, coded by a prefix code, and bits behind it. Symbol s <= 31: the value has s
  * significant bits; its s - 1 bits below the highest follow. FRAME_CODE_ESCAPE: a length code
- * (bus/frame_bits.h) follows. Counters have more symbols: 33 to 36 repeat the value that stands 1
- * to 4 places before; 37 to 60 and 61 to 84 stand for 1 to 24 significant bits of the value divided
+ * (bus/frame_bits.h) follows. Counters have more symbols: 33 to 40 repeat the value that stands 1
+ * to 8 places before; 41 to 64 and 65 to 88 stand for 1 to 24 significant bits of the value divided
  * by 10^3 and by 10^7 (times in ns come from clocks of a µs and of 10 ms).
  *
  * The prefix codes are canonical: ordered by length, then by symbol. Their lengths (frame_code.def,
@@ -25,8 +25,9 @@ enum frame_code {
 
 #define FRAME_CODE_ESCAPE  32u
 #define FRAME_CODE_REPEAT  33u
-#define FRAME_CODE_DECIMAL 37u
-#define FRAME_CODE_SYMBOLS 85u
+#define FRAME_CODE_REPEATS 8u
+#define FRAME_CODE_DECIMAL (FRAME_CODE_REPEAT + FRAME_CODE_REPEATS)
+#define FRAME_CODE_SYMBOLS 89u
 #define FRAME_CODE_BITS    10u /* longest code of a symbol */
 
 /* Before anything else of this page; may be called again and from any thread. */
@@ -44,7 +45,7 @@ uint64_t frame_code_get_shifted(struct frame_bits_reader *r, enum frame_code cod
 
 /* Counters of a section, in order; zero to begin. */
 struct frame_code_recent {
-	uint64_t values[4];
+	uint64_t values[FRAME_CODE_REPEATS];
 	unsigned int count;
 };
 unsigned int frame_code_counter_bits(struct frame_code_recent *recent, uint64_t v);

@@ -3,15 +3,16 @@
 #include "bus/frame.h"
 
 #include "base/cleanup.h"
-#include "base/crc32c.h"
 #include "bus/frame_name.h"
+#include "bus/frame_open.h"
 #include "bus/frame_values.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
+
+#define FRAME_BUDGET_BYTES (8u * FRAME_PLAIN_MAX)
 
 struct decoded {
 	struct frame frame; /* first: what the caller holds */
@@ -33,75 +34,6 @@ static void decoded_free(struct decoded **d)
 {
 	if (*d)
 		frame_free(&(*d)->frame);
-}
-
-/* One context a thread, kept: making one costs more than a small frame. */
-static ZSTD_DCtx *zstd_context(void)
-{
-	static _Thread_local ZSTD_DCtx *context;
-
-	if (!context)
-		context = ZSTD_createDCtx();
-	return context;
-}
-
-static int decompress(struct frame_budget *b, const uint8_t *data, size_t size,
-		      const uint8_t **ret_data, size_t *ret_size, struct err *e)
-{
-	unsigned long long plain = ZSTD_getFrameContentSize(data, size);
-	ZSTD_DCtx *context;
-	uint8_t *out;
-	size_t n;
-
-	if (plain == ZSTD_CONTENTSIZE_ERROR || plain == ZSTD_CONTENTSIZE_UNKNOWN)
-		return frame_is_damaged(e, "no zstd frame with its size");
-	if (plain > FRAME_PLAIN_MAX)
-		return err_set(e, -E2BIG, "frame: %llu bytes unpacked, %u are allowed", plain,
-			       FRAME_PLAIN_MAX);
-	if (ZSTD_getDictID_fromFrame(data, size))
-		return err_set(e, -ENOKEY, "frame: needs zstd dictionary %u",
-			       ZSTD_getDictID_fromFrame(data, size));
-	out = frame_budget_array(b, (size_t)plain, 1);
-	if (!out)
-		return frame_budget_error(b, e);
-	context = zstd_context();
-	if (!context)
-		return err_set(e, -ENOMEM, "frame: out of memory");
-	n = ZSTD_decompressDCtx(context, out, (size_t)plain, data, size);
-	if (ZSTD_isError(n))
-		return frame_is_damaged(e, ZSTD_getErrorName(n));
-	if (n != plain)
-		return frame_is_damaged(e, "zstd frame is shorter than it says");
-	*ret_data = out;
-	*ret_size = n;
-	return 0;
-}
-
-static int unseal(struct frame_budget *b, const uint8_t *data, size_t size,
-		  const uint8_t **ret_data, size_t *ret_size, struct err *e)
-{
-	uint32_t crc;
-
-	if (size > FRAME_SEALED_MAX)
-		return err_set(e, -E2BIG, "frame: %zu bytes, %u are allowed", size,
-			       FRAME_SEALED_MAX);
-	if (size < FRAME_SEAL_BYTES)
-		return frame_is_damaged(e, "too short");
-	if (data[0] & ~(FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY))
-		return frame_is_damaged(e, "unknown flags");
-	crc = (uint32_t)data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
-	      (uint32_t)data[4] << 24;
-	if (crc32c(0, data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES) != crc)
-		return frame_is_damaged(e, "checksum");
-	if (data[0] & FRAME_FLAG_DICTIONARY)
-		return err_set(e, -ENOKEY, "frame: packed with a dictionary that is not here");
-	data += FRAME_SEAL_BYTES;
-	size -= FRAME_SEAL_BYTES;
-	if (data[-(int)FRAME_SEAL_BYTES] & FRAME_FLAG_ZSTD)
-		return decompress(b, data, size, ret_data, ret_size, e);
-	*ret_data = data;
-	*ret_size = size;
-	return 0;
 }
 
 static const char *text(const char *s)
@@ -274,7 +206,7 @@ int frame_decode(const uint8_t *data, size_t size, struct frame **ret, struct er
 	if (!d)
 		return err_set(e, -ENOMEM, "frame: out of memory");
 	frame_budget_init(&d->budget, FRAME_BUDGET_BYTES);
-	r = unseal(&d->budget, data, size, &data, &size, e);
+	r = frame_open(&d->budget, data, size, &data, &size, e);
 	if (r < 0)
 		return r;
 	m = tidegate__frame__unpack(&d->budget.allocator, size, data);

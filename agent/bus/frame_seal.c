@@ -4,6 +4,9 @@
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
+#include "bus/frame_budget.h"
+#include "bus/frame_dictionary.h"
+#include "bus/frame_open.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
@@ -11,7 +14,8 @@
 #include <string.h>
 
 #define ZSTD_LEVEL       3
-#define ZSTD_LEAST_BYTES 96u /* below, its header and tables never pay */
+#define ZSTD_LEAST_BYTES 48u   /* of texts; below, its header and tables never pay */
+#define ZSTD_LEAST_BITS  4096u /* of a frame without texts: bit sections hold little for it */
 
 static ProtobufCBinaryData bytes_of(const struct frame_bits_writer *w)
 {
@@ -146,44 +150,119 @@ static int pack(struct frame_seal *seal, const struct frame_head *head,
 	return 0;
 }
 
+/* What zstd makes of it, into out, if that is below *size. */
+static void try_zstd(struct frame_seal *seal, const ZSTD_CDict *dictionary, size_t plain,
+		     uint8_t *out, size_t *size, uint8_t *flags)
+{
+	/* A result that is no smaller does not fit and is an error. */
+	size_t n = dictionary ? ZSTD_compress_usingCDict(seal->zstd, out, *size - 1, seal->plain,
+							 plain, dictionary)
+			      : ZSTD_compressCCtx(seal->zstd, out, *size - 1, seal->plain, plain,
+						  ZSTD_LEVEL);
+
+	if (ZSTD_isError(n))
+		return;
+	*size = n;
+	*flags = FRAME_FLAG_ZSTD | (dictionary ? FRAME_FLAG_DICTIONARY : 0);
+}
+
+static void seal_finish(uint8_t *sealed, size_t size, uint8_t flags)
+{
+	uint32_t crc = crc32c(0, sealed + FRAME_SEAL_BYTES, size);
+
+	sealed[0] = flags;
+	for (unsigned int i = 0; i < 4; i++)
+		sealed[1 + i] = (uint8_t)(crc >> (8 * i));
+}
+
+/* seal->plain packed as shortest. */
+static int seal_plain(struct frame_seal *seal, size_t plain, const ZSTD_CDict *dictionary,
+		      size_t *ret_size)
+{
+	uint8_t flags = 0, tried_flags = 0;
+	size_t size = plain, tried;
+	int r;
+
+	if ((r = reserve(&seal->sealed, &seal->sealed_cap, FRAME_SEAL_BYTES + plain)) < 0 ||
+	    (r = reserve(&seal->tried, &seal->tried_cap, FRAME_SEAL_BYTES + plain)) < 0)
+		return r;
+	if (!seal->zstd)
+		seal->zstd = ZSTD_createCCtx();
+	if (!seal->zstd)
+		return -ENOMEM;
+	try_zstd(seal, NULL, plain, seal->sealed + FRAME_SEAL_BYTES, &size, &flags);
+	tried = size;
+	if (dictionary)
+		try_zstd(seal, dictionary, plain, seal->tried + FRAME_SEAL_BYTES, &tried,
+			 &tried_flags);
+	if (tried_flags) {
+		uint8_t *swap = seal->sealed;
+		size_t cap = seal->sealed_cap;
+
+		seal->sealed = seal->tried;
+		seal->sealed_cap = seal->tried_cap;
+		seal->tried = swap;
+		seal->tried_cap = cap;
+		size = tried;
+		flags = tried_flags;
+	}
+	if (!flags)
+		memcpy(seal->sealed + FRAME_SEAL_BYTES, seal->plain, plain);
+	seal_finish(seal->sealed, size, flags);
+	*ret_size = FRAME_SEAL_BYTES + size;
+	return 0;
+}
+
 int frame_seal(struct frame_seal *seal, const struct frame_head *head,
 	       const struct frame_sections *sections, const uint8_t **ret_data, size_t *ret_size)
 {
-	size_t plain, size = 0;
-	uint8_t flags = 0;
-	uint32_t crc;
+	bool has_texts = sections->definition_count || head->event_count;
+	size_t plain;
 	int r;
 
 	r = pack(seal, head, sections, &plain);
 	if (r < 0)
 		return r;
-	r = reserve(&seal->sealed, &seal->sealed_cap, FRAME_SEAL_BYTES + plain);
-	if (r < 0)
-		return r;
-	if (plain >= ZSTD_LEAST_BYTES) {
-		if (!seal->zstd)
-			seal->zstd = ZSTD_createCCtx();
-		if (!seal->zstd)
-			return -ENOMEM;
-		/* A result that is no smaller does not fit and is an error: then plain. */
-		size = ZSTD_compressCCtx(seal->zstd, seal->sealed + FRAME_SEAL_BYTES, plain - 1,
-					 seal->plain, plain, ZSTD_LEVEL);
-		if (ZSTD_isError(size))
-			size = 0;
-		else
-			flags = FRAME_FLAG_ZSTD;
-	}
-	if (!size) {
-		size = plain;
+	if (plain >= (has_texts ? ZSTD_LEAST_BYTES : ZSTD_LEAST_BITS)) {
+		r = seal_plain(seal, plain, has_texts ? frame_dictionary_pack() : NULL, ret_size);
+		if (r < 0)
+			return r;
+	} else {
+		r = reserve(&seal->sealed, &seal->sealed_cap, FRAME_SEAL_BYTES + plain);
+		if (r < 0)
+			return r;
 		memcpy(seal->sealed + FRAME_SEAL_BYTES, seal->plain, plain);
+		seal_finish(seal->sealed, plain, 0);
+		*ret_size = FRAME_SEAL_BYTES + plain;
 	}
-	crc = crc32c(0, seal->sealed + FRAME_SEAL_BYTES, size);
-	seal->sealed[0] = flags;
-	for (unsigned int i = 0; i < 4; i++)
-		seal->sealed[1 + i] = (uint8_t)(crc >> (8 * i));
 	*ret_data = seal->sealed;
-	*ret_size = FRAME_SEAL_BYTES + size;
 	return 0;
+}
+
+int frame_without_dictionary(const uint8_t *data, size_t size, uint8_t **ret, size_t *ret_size)
+{
+	struct frame_budget budget;
+	struct frame_seal seal = {0};
+	const uint8_t *plain;
+	size_t plain_size;
+	int r;
+
+	*ret = NULL;
+	if (!size || !(data[0] & FRAME_FLAG_DICTIONARY))
+		return 0;
+	frame_budget_init(&budget, FRAME_PLAIN_MAX + 4096);
+	r = frame_open(&budget, data, size, &plain, &plain_size, NULL);
+	if (r >= 0)
+		r = reserve(&seal.plain, &seal.plain_cap, plain_size);
+	if (r >= 0) {
+		memcpy(seal.plain, plain, plain_size);
+		r = seal_plain(&seal, plain_size, NULL, ret_size);
+	}
+	if (r >= 0)
+		*ret = TAKE_PTR(seal.sealed);
+	frame_seal_fini(&seal);
+	frame_budget_fini(&budget);
+	return r < 0 ? r : 0;
 }
 
 void frame_seal_fini(struct frame_seal *seal)
@@ -191,5 +270,6 @@ void frame_seal_fini(struct frame_seal *seal)
 	ZSTD_freeCCtx(seal->zstd);
 	free(seal->plain);
 	free(seal->sealed);
+	free(seal->tried);
 	*seal = (struct frame_seal){0};
 }

@@ -17,8 +17,8 @@ struct frame_head {
 /* Zero to begin. */
 struct frame_seal {
 	ZSTD_CCtx *zstd;
-	uint8_t *plain, *sealed;
-	size_t plain_cap, sealed_cap;
+	uint8_t *plain, *sealed, *tried;
+	size_t plain_cap, sealed_cap, tried_cap;
 };
 
 /* -ENOMEM. The result is borrowed until the next call. */

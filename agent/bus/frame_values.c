@@ -14,18 +14,6 @@ struct values {
 	struct err *e;
 };
 
-int frame_is_damaged(struct err *e, const char *what)
-{
-	return err_set(e, -EBADMSG, "frame: damaged: %s", what);
-}
-
-int frame_budget_error(const struct frame_budget *b, struct err *e)
-{
-	if (b->is_failed)
-		return err_set(e, -ENOMEM, "frame: out of memory");
-	return err_set(e, -E2BIG, "frame: needs more than %u bytes of memory", FRAME_BUDGET_BYTES);
-}
-
 /* An open section: n items, their ids ascending by gaps. */
 struct section {
 	struct frame_bits_reader r;

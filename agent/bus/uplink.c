@@ -47,6 +47,7 @@ struct uplink {
 	bool is_waiting;   /* for the end of a backoff */
 	bool is_proven;    /* a reply came since the last trouble: the whole window may be used */
 	bool is_live_next; /* whose turn it is */
+	bool is_simple;    /* it has not got the dictionary of our frames */
 	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
 	uint64_t key_sequence;
 	unsigned int missing_rounds;
@@ -226,6 +227,7 @@ static void pump(struct uplink *u)
 		while (q->id)
 			q++;
 		u->is_live_next = !u->is_live_next;
+		q->is_simple = u->is_simple;
 		r = uplink_request_fill(q, u->cursor, end, session_of, hello_of, u);
 		if (r == 0)
 			r = uplink_request_fill(q, u->cursor,
@@ -377,6 +379,16 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 	case TIDEGATE__UPLINK_REPLY__STATUS__OK:
 	case TIDEGATE__UPLINK_REPLY__STATUS__NEED_KEY:
 		take_ok(u, q, m);
+		/* It may have been upgraded in between: each session asks anew. */
+		if (had_hello)
+			u->is_simple = false;
+		if (m->dictionary && !q->is_simple) {
+			if (!u->is_simple && u->events.on_refused)
+				u->events.on_refused(u->events.data, u->address, m->why);
+			u->is_simple = true;
+			begin_anew(u);
+			return;
+		}
 		request_end(q);
 		if (has_unsettled(q) && !u->has_missing)
 			trouble(u, "a reply left frames open", UPLINK_BACKOFF_LEAST_NS);

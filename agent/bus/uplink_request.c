@@ -2,6 +2,8 @@
 /* Building of Uplink messages straight from the spool. Part of the uplink. */
 #include "bus/uplink_request.h"
 
+#include "base/cleanup.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +78,28 @@ static int begin(struct uplink_request *q, uint32_t session,
 	return put_bytes(q, TAG_HELLO, hello, (size_t)r);
 }
 
+/* The frame as it goes out. *ret_owned is to be freed. */
+static int frame_of(const struct uplink_request *q, const struct spool_record *record,
+		    const uint8_t **ret_data, size_t *ret_size, uint8_t **ret_owned)
+{
+	int r;
+
+	*ret_owned = NULL;
+	*ret_data = record->data;
+	*ret_size = record->size;
+	if (!q->is_simple)
+		return 0;
+	r = frame_without_dictionary(record->data, record->size, ret_owned, ret_size);
+	if (r == -ENOMEM)
+		return r;
+	/* What cannot be opened here goes as it is: the receiver says what it is. */
+	if (r < 0 || !*ret_owned)
+		*ret_size = record->size;
+	else
+		*ret_data = *ret_owned;
+	return 0;
+}
+
 int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum spool_end end,
 			uint32_t (*session_of)(void *data, const uint8_t *incarnation),
 			int (*hello_of)(void *data, const uint8_t *incarnation, uint8_t *buf,
@@ -83,7 +107,7 @@ int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum s
 			void *data)
 {
 	struct spool_record record;
-	int r;
+	int r = 0;
 
 	q->size = 0;
 	q->frame_count = 0;
@@ -93,17 +117,24 @@ int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum s
 	if (!q->frames)
 		return -ENOMEM;
 	while (q->frame_count < UPLINK_MESSAGE_FRAMES && spool_cursor_peek(c, end, &record)) {
+		_cleanup_free_ uint8_t *owned = NULL;
+		const uint8_t *frame;
+		size_t size;
+
+		r = frame_of(q, &record, &frame, &size, &owned);
+		if (r < 0)
+			return r;
 		if (!q->frame_count) {
 			memcpy(q->incarnation, record.incarnation, sizeof(q->incarnation));
 			r = begin(q, session_of(data, record.incarnation), hello_of, data);
 			if (r < 0)
 				return r;
-		} else if (q->size + record.size + 8 > UPLINK_MESSAGE_BYTES ||
+		} else if (q->size + size + 8 > UPLINK_MESSAGE_BYTES ||
 			   memcmp(q->incarnation, record.incarnation, sizeof(q->incarnation)) !=
 				   0) {
 			break;
 		}
-		r = put_bytes(q, TAG_FRAMES, record.data, record.size);
+		r = put_bytes(q, TAG_FRAMES, frame, size);
 		if (r < 0)
 			return r;
 		q->frames[q->frame_count++] = (struct uplink_frame){

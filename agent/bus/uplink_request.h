@@ -15,6 +15,7 @@ struct uplink_request {
 	uint32_t id;  /* 0: free */
 	bool is_gone; /* wholly with the kernel: deadline_ns is that of the reply */
 	bool has_hello;
+	bool is_simple;  /* set before it is filled: frames go out without a dictionary */
 	uint64_t number; /* of its message, on this connection */
 	uint64_t progress, deadline_ns;
 	uint8_t incarnation[FRAME_INCARNATION_BYTES];

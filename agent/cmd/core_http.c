@@ -71,7 +71,7 @@ static void fail(struct http_response *r, unsigned int status, const char *why)
 	strbuf_printf(&r->body, "%s\n", why);
 }
 
-#define OWN_ROWS 23
+#define OWN_ROWS 24
 
 struct own_source {
 	struct core_row rows[OWN_ROWS];
@@ -122,6 +122,8 @@ static void own_fill(struct core *c, struct own_source *own)
 				{METRIC_ID_AGGREGATOR_FRAMES, "state", "refused", s.refused},
 				{METRIC_ID_AGGREGATOR_FRAMES, "state", "damaged",
 				 c->uplink.stats.frames_damaged},
+				{METRIC_ID_AGGREGATOR_FRAMES, "state", "unreadable",
+				 c->uplink.stats.frames_unreadable},
 				{METRIC_ID_AGGREGATOR_FRAMES, "state", "lost", s.lost},
 				{METRIC_ID_AGGREGATOR_SAMPLES, NULL, NULL, s.samples},
 				{METRIC_ID_AGGREGATOR_AGENTS, "state", "live", live},

@@ -237,6 +237,11 @@ static int frame_handle(struct uplink *u, uint32_t session, const uint8_t *data,
 
 	if (r == -ENOMEM)
 		return 0;
+	if (r == -ENOKEY) {
+		u->stats.frames_unreadable++;
+		a->reply.dictionary = frame_dictionary_of(data, size);
+		return 1;
+	}
 	if (r < 0) {
 		frame_is_damaged(u, data, size, a);
 		return 1;
@@ -302,7 +307,8 @@ static int answer_pack(struct answer *a, uint8_t **ret_reply, size_t *ret_size)
 {
 	size_t size;
 
-	a->reply.why = a->reply.status == TIDEGATE__UPLINK_REPLY__STATUS__OK && !a->reply.n_refused
+	a->reply.why = a->reply.status == TIDEGATE__UPLINK_REPLY__STATUS__OK &&
+				       !a->reply.n_refused && !a->reply.dictionary
 			       ? NULL
 			       : a->e.text;
 	if (!a->reply.why)

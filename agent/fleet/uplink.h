@@ -16,8 +16,9 @@ enum uplink_record { UPLINK_RECORD_HELLO = 1, UPLINK_RECORD_FRAME = 2 };
 
 struct uplink_stats {
 	uint64_t requests, malformed, refused;
-	uint64_t frames_damaged; /* neither whole nor decodable */
-	uint64_t foreign;        /* of an agent for which who asked may not speak */
+	uint64_t frames_damaged;    /* neither whole nor decodable */
+	uint64_t frames_unreadable; /* packed with a dictionary that is not here */
+	uint64_t foreign;           /* of an agent for which who asked may not speak */
 };
 
 /* A frame that was applied; it is published after the commit. takes_frame: fn owns it. */

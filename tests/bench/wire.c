@@ -28,10 +28,12 @@ static const char *const peer_names[PEERS] = {"OTLP + zstd", "remote write + sna
 static size_t (*const peer_sizes[PEERS])(const struct peer_tick *) = {
 	peer_otlp_zstd, peer_remote_write_snappy, peer_text_gzip};
 
-/* Bytes and samples: [0] counters and gauges, [1] histograms. */
+/* Bytes and samples: [0] counters and gauges, [1] histograms. Texts: [0] all definitions at once,
+ * [1] events, each with and without the dictionary. */
 struct result {
 	uint64_t samples[2], bytes[2], peer_bytes[2][PEERS];
-	uint64_t definition_bytes, changes, ticks;
+	uint64_t changes, ticks;
+	uint64_t text_frames[2], text_bytes[2], simple_bytes[2];
 };
 
 static void fail(const char *what)
@@ -95,10 +97,8 @@ static void take(struct ours *o, struct peer_tick *t, enum frame_type type, bool
 	size_t plain = encode(o->plain, t, ++o->sequence, false, type);
 	size_t all = encode(o->all, t, o->sequence, true, type);
 
-	if (!is_counted) {
-		res->definition_bytes += all;
+	if (!is_counted)
 		return;
-	}
 	res->ticks++;
 	res->bytes[0] += plain;
 	res->bytes[1] += all - plain;
@@ -110,6 +110,46 @@ static void take(struct ours *o, struct peer_tick *t, enum frame_type type, bool
 		for (unsigned int p = 0; p < PEERS; p++)
 			res->peer_bytes[kind][p] += peer_sizes[p](t);
 	}
+}
+
+/* What the dictionary saves. */
+static void take_text(struct result *res, unsigned int kind, const uint8_t *data, size_t size)
+{
+	uint8_t *simple;
+	size_t simple_size;
+
+	if (frame_without_dictionary(data, size, &simple, &simple_size) < 0)
+		fail("a frame could not be packed anew");
+	res->text_frames[kind]++;
+	res->text_bytes[kind] += size;
+	res->simple_bytes[kind] += simple ? simple_size : size;
+	free(simple);
+}
+
+/* The first frame of an encoder that comes now; a frame with the tick's events. */
+static void texts(const struct recording *rec, struct result *res)
+{
+	struct frame_encoder *enc;
+	const uint8_t *data;
+	uint32_t ignored;
+	size_t size;
+
+	if (frame_encoder_new(&enc) < 0)
+		fail("out of memory");
+	for (unsigned int kind = 0; kind < 2; kind++) {
+		frame_encoder_begin(enc, rec->frame->sequence, rec->frame->time_ms, 1000,
+				    FRAME_CHANGES);
+		for (unsigned int i = 0; i < rec->count; i++)
+			if (rec->series[i].name && frame_encoder_series(enc, &rec->series[i]) < 0)
+				fail("a series was refused");
+		for (size_t i = 0; kind && i < rec->frame->event_count; i++)
+			frame_encoder_event(enc, &rec->frame->events[i]);
+		if (frame_encoder_finish(enc, &data, &size, &ignored) < 0)
+			fail("a frame could not be made");
+		if (!kind || rec->frame->event_count)
+			take_text(res, kind, data, size);
+	}
+	frame_encoder_free(enc);
 }
 
 /* -------- what recordings tell of increments -------- */
@@ -208,6 +248,8 @@ static void recorded(const char *path, struct result *res)
 		t.count = rec.count;
 		t.time_ms = rec.frame->time_ms;
 		take(&ours, &t, rec.frame->is_key ? FRAME_TOTALS : FRAME_CHANGES, is_steady, res);
+		if (is_steady)
+			texts(&rec, res);
 		if (is_steady && !rec.frame->is_key) {
 			learn(rec.frame, index);
 			res->changes += rec.frame->counter_count + rec.frame->gauge_count;
@@ -357,6 +399,24 @@ static void rows(const char *what, const struct result *res, double budget)
 	}
 }
 
+static void text_rows(const char *what, const struct result *res)
+{
+	static const char *const kinds[] = {"frame of all definitions", "frame of events"};
+
+	for (unsigned int kind = 0; kind < 2; kind++) {
+		double n = (double)res->text_frames[kind];
+		char name[160], peer[64];
+
+		if (!res->text_frames[kind])
+			continue;
+		snprintf(name, sizeof(name), "wire: %s: %s", what, kinds[kind]);
+		snprintf(peer, sizeof(peer), "without the dictionary (%.4g B)",
+			 (double)res->simple_bytes[kind] / n);
+		row(name, (double)res->text_bytes[kind] / n, peer,
+		    (double)res->text_bytes[kind] / (double)res->simple_bytes[kind], 0);
+	}
+}
+
 static void add(struct result *sum, const struct result *res)
 {
 	for (unsigned int kind = 0; kind < 2; kind++) {
@@ -365,7 +425,11 @@ static void add(struct result *sum, const struct result *res)
 		for (unsigned int p = 0; p < PEERS; p++)
 			sum->peer_bytes[kind][p] += res->peer_bytes[kind][p];
 	}
-	sum->definition_bytes += res->definition_bytes;
+	for (unsigned int kind = 0; kind < 2; kind++) {
+		sum->text_frames[kind] += res->text_frames[kind];
+		sum->text_bytes[kind] += res->text_bytes[kind];
+		sum->simple_bytes[kind] += res->simple_bytes[kind];
+	}
 	sum->changes += res->changes;
 	sum->ticks += res->ticks;
 }
@@ -380,6 +444,7 @@ int main(void)
 		snprintf(path, sizeof(path), "tests/data/frames/%s.spool", names[i]);
 		recorded(path, &res);
 		rows(names[i], &res, 0);
+		text_rows(names[i], &res);
 		printf("# %s: %llu ticks of %.0f series, %.0f %% of counters and gauges change\n",
 		       names[i], (unsigned long long)res.ticks,
 		       (double)(res.samples[0] + res.samples[1]) / (double)res.ticks,

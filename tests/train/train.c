@@ -3,6 +3,7 @@
  * What `make dictionary` makes of recorded frames (arguments: recordings).
  *   train codes FILE...             prints agent/bus/frame_code.def: prefix codes of at most
  *                                   FRAME_CODE_BITS bits by how often each symbol was wanted
+ *   train dictionary ID FILE...     prints a zstd dictionary (proto/frames.ID.dict)
  * The encoder itself says which symbols it wants: its codes are compiled in here with a count.
  */
 #include <stdint.h>
@@ -14,13 +15,16 @@ static uint64_t seen[32][128];
 #include "base/str.h"
 #include "recording.h"
 
+#include <zdict.h>
+#include <zstd.h>
+
 static const char *const names[FRAME_CODES] = {
 #define FRAME_CODE(name, text) #name,
 #include "bus/frame_code.def"
 #undef FRAME_CODE
 };
 
-static const char head[] =
+static const char page_head[] =
 	"/* SPDX-License-Identifier: Apache-2.0 */\n"
 	"/* Lengths of the trained codes, set 1, as `make dictionary` wrote them: see\n"
 	" * bus/frame_code.h. CONTRACT: what was released never changes. A digit a symbol, 0: it "
@@ -66,8 +70,13 @@ static uint64_t weight_of(enum frame_code code, unsigned int symbol)
 				n += seen[code][s] * 64;
 		return n + 8;
 	}
-	if (symbol > FRAME_CODE_ESCAPE)
+	if (symbol > FRAME_CODE_ESCAPE) {
+		/* What is of the host (pressure) comes again with each gateway: the training has one
+		 * gateway a recording, so far repetitions are rarer there than elsewhere. */
+		if (code == FRAME_CODE_COUNTER && symbol < FRAME_CODE_DECIMAL && n < 2000)
+			return 2000;
 		return code == FRAME_CODE_COUNTER ? n : 0;
+	}
 	return n ? n : symbol <= 8 ? 16 : symbol <= 16 ? 4 : 0;
 }
 
@@ -116,7 +125,7 @@ static void lengths_of(const uint64_t *weights, unsigned int *ret)
 
 static int codes(void)
 {
-	fputs(head, stdout);
+	fputs(page_head, stdout);
 	for (enum frame_code code = 0; code < FRAME_CODES; code++) {
 		uint64_t weights[FRAME_CODE_SYMBOLS];
 		unsigned int bits[FRAME_CODE_SYMBOLS], last = 0;
@@ -135,12 +144,124 @@ static int codes(void)
 	return 0;
 }
 
+/* -------- dictionary -------- */
+
+#define DICTIONARY_BYTES 4096u
+#define SAMPLES_MAX      8192u
+
+static struct {
+	uint8_t *data;
+	size_t size, cap;
+	size_t sizes[SAMPLES_MAX];
+	unsigned int count;
+} samples;
+
+/* The frame as it is before it is packed. */
+static void sample_add(const uint8_t *sealed, size_t size)
+{
+	uint8_t *repacked;
+
+	if (samples.count == SAMPLES_MAX)
+		return;
+	if (samples.size + FRAME_PLAIN_MAX > samples.cap) {
+		samples.cap = samples.size * 2 + 2 * FRAME_PLAIN_MAX;
+		samples.data = realloc(samples.data, samples.cap);
+		if (!samples.data)
+			exit(1);
+	}
+	if (frame_without_dictionary(sealed, size, &repacked, &size) < 0)
+		exit(1);
+	if (repacked)
+		sealed = repacked;
+	size -= FRAME_SEAL_BYTES;
+	if (sealed[0] & FRAME_FLAG_ZSTD)
+		size = ZSTD_decompress(samples.data + samples.size, FRAME_PLAIN_MAX,
+				       sealed + FRAME_SEAL_BYTES, size);
+	else
+		memcpy(samples.data + samples.size, sealed + FRAME_SEAL_BYTES, size);
+	if (ZSTD_isError(size))
+		exit(1);
+	samples.sizes[samples.count++] = size;
+	samples.size += size;
+	free(repacked);
+}
+
+/* Frames with texts, which alone a dictionary helps: some series that are new (as many as a worker, a
+ * gateway or a host brings), at each tick others; and the events of the tick. */
+static void sample_tick(const struct recording *rec, unsigned int tick)
+{
+	static const unsigned int widths[] = {3, 12, 40, RECORDING_SERIES};
+	unsigned int width = widths[tick % ARRAY_LEN(widths)];
+	unsigned int first = tick * 7 % (rec->count ? rec->count : 1);
+	struct frame_encoder *enc;
+	const uint8_t *data;
+	uint32_t ignored;
+	size_t size;
+
+	if (frame_encoder_new(&enc) < 0)
+		exit(1);
+	for (unsigned int round = 0; round < 2; round++) {
+		frame_encoder_begin(enc, rec->frame->sequence, rec->frame->time_ms, 1000,
+				    FRAME_CHANGES);
+		for (unsigned int i = 0; i < rec->count; i++)
+			if (rec->series[i].name && (width >= rec->count || i - first < width) &&
+			    frame_encoder_series(enc, &rec->series[i]) < 0)
+				exit(1);
+		/* The second round has them alone. */
+		for (size_t i = 0; round && i < rec->frame->event_count; i++)
+			frame_encoder_event(enc, &rec->frame->events[i]);
+		if (round && !rec->frame->event_count)
+			break;
+		if (frame_encoder_finish(enc, &data, &size, &ignored) < 0)
+			exit(1);
+		sample_add(data, size);
+	}
+	frame_encoder_free(enc);
+}
+
+static void sample(const char *path)
+{
+	static struct recording rec;
+
+	if (recording_open(&rec, path) < 0)
+		exit(1);
+	for (unsigned int tick = 0; recording_next(&rec); tick++)
+		sample_tick(&rec, tick);
+	recording_close(&rec);
+}
+
+static int dictionary(unsigned int id)
+{
+	static uint8_t trained[DICTIONARY_BYTES], out[DICTIONARY_BYTES];
+	ZDICT_params_t params = {.compressionLevel = 3, .dictID = id};
+	size_t size, skip;
+
+	/* The content by zstd's trainer, the id by us. */
+	size = ZDICT_trainFromBuffer(trained, sizeof(trained), samples.data, samples.sizes,
+				     samples.count);
+	skip = ZDICT_isError(size) ? 0 : ZDICT_getDictHeaderSize(trained, size);
+	if (!ZDICT_isError(size))
+		size = ZDICT_finalizeDictionary(out, sizeof(out), trained + skip, size - skip,
+						samples.data, samples.sizes, samples.count, params);
+	if (ZDICT_isError(size)) {
+		fprintf(stderr, "train: %s\n", ZDICT_getErrorName(size));
+		return 1;
+	}
+	return fwrite(out, 1, size, stdout) == size ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-	for (int i = 2; i < argc; i++)
-		replay(argv[i]);
-	if (argc > 2 && str_equal(argv[1], "codes"))
+	if (argc > 2 && str_equal(argv[1], "codes")) {
+		for (int i = 2; i < argc; i++)
+			replay(argv[i]);
 		return codes();
-	fputs("usage: train codes FILE...\n", stderr);
+	}
+	if (argc > 3 && str_equal(argv[1], "dictionary")) {
+		for (int i = 3; i < argc; i++)
+			sample(argv[i]);
+		return dictionary((unsigned int)strtoul(argv[2], NULL, 10));
+	}
+	fputs("usage: train codes FILE... | train dictionary ID FILE...\n", stderr);
 	return 2;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests as an agent sends them, through codec, fleet and commit log, and back after a restart. */
+#include "base/crc32c.h"
 #include "fleet/load.h"
 #include "fleet/merge.h"
 #include "fleet/uplink.h"
@@ -348,11 +349,43 @@ static void test_later_version(void **state)
 	tidegate__uplink_reply__free_unpacked(reply, NULL);
 }
 
+/* Of a later version: which dictionary is missing goes back, once the frame is there without it all
+ * is well. */
+static void test_unknown_dictionary(void **state)
+{
+	uint8_t frame[4096], later[4096];
+	Tidegate__UplinkReply *reply;
+	size_t size = frame_make(1, true, frame);
+	uint32_t crc;
+
+	(void)state;
+	assert_int_equal(frame_dictionary_of(frame, size), 1);
+	memcpy(later, frame, size);
+	later[FRAME_SEAL_BYTES + 5] = 77; /* in zstd's header, behind magic and descriptor */
+	assert_int_equal(frame_dictionary_of(later, size), 77);
+	crc = crc32c(0, later + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES);
+	for (unsigned int i = 0; i < 4; i++)
+		later[1 + i] = (uint8_t)(crc >> (8 * i));
+	reply = ask(0, true, later, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__OK);
+	assert_int_equal(reply->n_acknowledged + reply->n_refused + reply->n_missing, 0);
+	assert_int_equal(reply->dictionary, 77);
+	assert_string_equal(reply->why, "frame: needs dictionary 77, here are: 1");
+	assert_int_equal(uplink_state.stats.frames_unreadable, 1);
+	assert_int_equal(uplink_state.stats.frames_damaged, 0);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->n_acknowledged, 1);
+	assert_int_equal(reply->dictionary, 0);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(test_a_life),        TEST(test_sums),
-					   TEST(test_later_version), TEST(test_damaged_frame),
-					   TEST(test_rubbish),       TEST(test_foreign_agents)};
+					   TEST(test_later_version), TEST(test_unknown_dictionary),
+					   TEST(test_damaged_frame), TEST(test_rubbish),
+					   TEST(test_foreign_agents)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

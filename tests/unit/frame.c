@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "bus/frame_bits.h"
 #include "bus/frame_cells.h"
+#include "bus/frame_dictionary.h"
 #include "tidegate.pb-c.h"
 
 #include <errno.h>
@@ -740,131 +741,13 @@ static void test_memory_is_bounded(void **state)
 	for (unsigned int i = 0; i < 4; i++)
 		out[1 + i] = (uint8_t)(crc >> (8 * i));
 	assert_int_equal(frame_decode(out, n + FRAME_SEAL_BYTES, &f, NULL), -E2BIG);
-	out[0] = FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY;
-	assert_int_equal(frame_decode(out, n + FRAME_SEAL_BYTES, &f, NULL), -ENOKEY);
+	out[0] = FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY; /* it names none */
+	assert_int_equal(frame_decode(out, n + FRAME_SEAL_BYTES, &f, NULL), -EBADMSG);
+	out[0] = FRAME_FLAG_DICTIONARY;
+	assert_int_equal(frame_decode(out, n + FRAME_SEAL_BYTES, &f, NULL), -EBADMSG);
 	out[0] = 4;
 	assert_int_equal(frame_decode(out, n + FRAME_SEAL_BYTES, &f, NULL), -EBADMSG);
 	assert_int_equal(frame_decode(out, FRAME_SEALED_MAX + 1, &f, NULL), -E2BIG);
-}
-
-static void test_codes_round_trip(void **state)
-{
-	static const uint64_t values[] = {0,   1,   2,          3,          7,         8,
-					  255, 256, UINT32_MAX, 1ULL << 63, UINT64_MAX};
-
-	(void)state;
-	for (unsigned int k = 0; k <= FRAME_BITS_K_LENGTH; k++) {
-		struct frame_bits_writer w = {0};
-		struct frame_bits_reader r;
-
-		if (k > FRAME_BITS_K_MOST && k < FRAME_BITS_K_LENGTH)
-			continue;
-		for (size_t i = 0; i < ARRAY_LEN(values); i++)
-			frame_bits_put_code(&w, values[i], k);
-		frame_bits_open(&r, w.data, w.size);
-		for (size_t i = 0; i < ARRAY_LEN(values); i++)
-			assert_int_equal(frame_bits_get_code(&r, k), values[i]);
-		assert_true(frame_bits_is_done(&r));
-		frame_bits_fini(&w);
-	}
-}
-
-static const uint64_t code_values[] = {
-	0,    1,     2,     3,       7,        8,        255,        256,        1000,
-	7000, 10000, 65536, 1000000, 10000000, 30000000, 186778956,  UINT32_MAX, 1ULL << 33,
-	1000, 1000,  7,     1000,    0,        0,        1ULL << 63, UINT64_MAX, 1,
-};
-
-static void test_trained_codes_round_trip(void **state)
-{
-	(void)state;
-	frame_code_init();
-	for (enum frame_code code = 0; code < FRAME_CODES; code++) {
-		for (unsigned int k = 0; k < 64; k++) {
-			struct frame_bits_writer w = {0};
-			struct frame_bits_reader r;
-			uint64_t bits = 0;
-
-			for (size_t i = 0; i < ARRAY_LEN(code_values); i++) {
-				if (code == FRAME_CODE_COUNTER && code_values[i] >> k == 0)
-					continue;
-				frame_code_put_shifted(&w, code, code_values[i], k);
-				if (!k)
-					bits += frame_code_bits(code, code_values[i]);
-			}
-			if (!k)
-				assert_int_equal(w.size, (bits + 7) / 8);
-			frame_bits_open(&r, w.data, w.size);
-			for (size_t i = 0; i < ARRAY_LEN(code_values); i++)
-				if (code != FRAME_CODE_COUNTER || code_values[i] >> k)
-					assert_int_equal(frame_code_get_shifted(&r, code, k),
-							 code_values[i]);
-			assert_true(frame_bits_is_done(&r));
-			frame_bits_fini(&w);
-		}
-	}
-}
-
-static void test_counters_round_trip(void **state)
-{
-	struct frame_code_recent costed = {0}, written = {0}, read = {0};
-	struct frame_bits_writer w = {0};
-	struct frame_bits_reader r;
-	uint64_t bits = 0;
-
-	(void)state;
-	frame_code_init();
-	for (size_t i = 0; i < ARRAY_LEN(code_values); i++) {
-		bits += frame_code_counter_bits(&costed, code_values[i]);
-		frame_code_put_counter(&w, &written, code_values[i]);
-	}
-	assert_int_equal(w.size, (bits + 7) / 8);
-	frame_bits_open(&r, w.data, w.size);
-	for (size_t i = 0; i < ARRAY_LEN(code_values); i++)
-		assert_int_equal(frame_code_get_counter(&r, &read), code_values[i]);
-	assert_true(frame_bits_is_done(&r));
-	frame_bits_fini(&w);
-}
-
-/* Dense and sparse ones, small counts and such whose neighbourhood overflows, multiples. */
-static void test_cells_round_trip(void **state)
-{
-	uint16_t cells[HIST_CELLS], read_cells[HIST_CELLS];
-	uint64_t counts[HIST_CELLS], read_counts[HIST_CELLS];
-
-	(void)state;
-	frame_code_init();
-	for (unsigned int round = 0; round < 3000; round++) {
-		unsigned int n = 0, often = 1 + (unsigned int)(random_next() % 20);
-		unsigned int width = (unsigned int)(random_next() % 64);
-		unsigned int before = (unsigned int)(random_next() % HIST_CELLS), start = before;
-		uint64_t d = round % 3 && width < 50 ? 1 + random_next() % 12 : 1;
-		struct frame_bits_writer w = {0};
-		struct frame_bits_reader r;
-
-		for (unsigned int c = 0; c < HIST_CELLS; c++) {
-			if (random_next() % often)
-				continue;
-			cells[n] = (uint16_t)c;
-			counts[n++] = ((random_next() >> (63 - width)) | 1) * d;
-		}
-		frame_cells_put(&w, cells, counts, n, &start);
-		assert_int_equal(start, n ? cells[0] : before);
-		start = before;
-		frame_bits_open(&r, w.data, w.size);
-		assert_int_equal(frame_cells_get_length(&r), n);
-		frame_cells_get(&r, read_cells, read_counts, n, &start);
-		assert_true(frame_bits_is_done(&r));
-		assert_memory_equal(cells, read_cells, n * sizeof(cells[0]));
-		assert_memory_equal(counts, read_counts, n * sizeof(counts[0]));
-		assert_int_equal(start, n ? cells[0] : before);
-		/* Cut anywhere, it is refused or at least stays within its arrays. */
-		frame_bits_open(&r, w.data, w.size / 2);
-		start = before;
-		frame_cells_get(&r, read_cells, read_counts, frame_cells_get_length(&r), &start);
-		assert_true(w.size < 4 || r.failed);
-		frame_bits_fini(&w);
-	}
 }
 
 /* "As the one before" costs two bits: the copies are paid from the budget all the same. */
@@ -911,10 +794,107 @@ static void test_copies_are_bounded(void **state)
 	frame_bits_fini(&w);
 }
 
+static void checksum(uint8_t *out, size_t size)
+{
+	uint32_t crc = crc32c(0, out + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES);
+
+	for (unsigned int i = 0; i < 4; i++)
+		out[1 + i] = (uint8_t)(crc >> (8 * i));
+}
+
+/* Definitions are packed with it; events, too. Who has not got it is served all the same. */
+static void test_dictionary(void **state)
+{
+	struct frame_event event = {.id = 1,
+				    .time_ms = 2,
+				    .kind = "slow_request",
+				    .gateway = "nginx",
+				    .json = "{\"instance\":\"edge-1/1\",\"side\":\"downstream\"}"};
+	struct source *s = source_new(40, 5, 0);
+	struct frame_encoder *enc;
+	struct frame *f, *again;
+	const uint8_t *data;
+	uint8_t *simple;
+	size_t size, simple_size;
+	uint32_t samples;
+
+	(void)state;
+	assert_int_equal(frame_encoder_new(&enc), 0);
+	for (uint64_t sequence = 1; sequence <= 2; sequence++) {
+		frame_encoder_begin(enc, sequence, 1, 1000, FRAME_CHANGES);
+		for (unsigned int i = 0; i < s->count; i++)
+			assert_int_equal(frame_encoder_series(enc, &s->series[i]), 0);
+		if (sequence == 2)
+			assert_int_equal(frame_encoder_event(enc, &event), 0);
+		assert_int_equal(frame_encoder_finish(enc, &data, &size, &samples), 0);
+		assert_int_equal(frame_dictionary_of(data, size), FRAME_DICTIONARY);
+		assert_int_equal(frame_decode(data, size, &f, NULL), 0);
+		assert_int_equal(frame_without_dictionary(data, size, &simple, &simple_size), 0);
+		assert_non_null(simple);
+		assert_int_equal(frame_dictionary_of(simple, simple_size), 0);
+		assert_true(simple_size > size); /* else it had not been used */
+		assert_int_equal(frame_decode(simple, simple_size, &again, NULL), 0);
+		assert_int_equal(again->sequence, sequence);
+		assert_int_equal(again->definition_count, sequence == 1 ? s->count : 0);
+		assert_int_equal(again->definition_count, f->definition_count);
+		assert_int_equal(again->event_count, f->event_count);
+		if (again->event_count)
+			assert_string_equal(again->events[0].json, event.json);
+		frame_free(f);
+		frame_free(again);
+		free(simple);
+	}
+	/* Without texts there is none, and nothing is packed anew. */
+	frame_encoder_begin(enc, 3, 1, 1000, FRAME_TOTALS);
+	for (unsigned int i = 0; i < s->count; i++)
+		assert_int_equal(frame_encoder_series(enc, &s->series[i]), 0);
+	assert_int_equal(frame_encoder_finish(enc, &data, &size, &samples), 0);
+	assert_int_equal(frame_dictionary_of(data, size), 0);
+	assert_int_equal(frame_without_dictionary(data, size, &simple, &simple_size), 0);
+	assert_null(simple);
+	frame_encoder_free(enc);
+	free(s);
+}
+
+/* A later version's: which one is missing is said. Its flag is part of it. */
+static void test_unknown_dictionary(void **state)
+{
+	static uint8_t dictionary[1 << 20], out[FRAME_SEALED_MAX], plain[4096];
+	ZSTD_CCtx *context = ZSTD_createCCtx();
+	Tidegate__Frame m;
+	struct err e = {0};
+	struct frame *f;
+	uint8_t *simple;
+	size_t n, size;
+
+	(void)state;
+	assert_non_null(context);
+	assert_true(frame_dictionary_files[0].size < sizeof(dictionary));
+	memcpy(dictionary, frame_dictionary_files[0].data, frame_dictionary_files[0].size);
+	dictionary[4] = 77; /* its id */
+	dictionary[5] = dictionary[6] = dictionary[7] = 0;
+	tidegate__frame__init(&m);
+	m.sequence = 1;
+	n = tidegate__frame__pack(&m, plain);
+	n = ZSTD_compress_usingDict(context, out + FRAME_SEAL_BYTES, sizeof(out) - FRAME_SEAL_BYTES,
+				    plain, n, dictionary, frame_dictionary_files[0].size, 3);
+	assert_false(ZSTD_isError(n));
+	size = n + FRAME_SEAL_BYTES;
+	out[0] = FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY;
+	checksum(out, size);
+	assert_int_equal(frame_dictionary_of(out, size), 77);
+	assert_int_equal(frame_decode(out, size, &f, &e), -ENOKEY);
+	assert_string_equal(e.text, "frame: needs dictionary 77, here are: 1");
+	assert_int_equal(frame_without_dictionary(out, size, &simple, &n), -ENOKEY);
+	assert_null(simple);
+	out[0] = FRAME_FLAG_ZSTD;
+	assert_int_equal(frame_decode(out, size, &f, &e), -EBADMSG);
+	ZSTD_freeCCtx(context);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_codes_round_trip),
 		cmocka_unit_test(test_order_is_irrelevant),
 		cmocka_unit_test(test_unchanged_is_small),
 		cmocka_unit_test(test_counter_that_fell),
@@ -926,9 +906,8 @@ int main(void)
 		cmocka_unit_test(test_random_sections_never_crash),
 		cmocka_unit_test(test_definitions_are_checked),
 		cmocka_unit_test(test_memory_is_bounded),
-		cmocka_unit_test(test_trained_codes_round_trip),
-		cmocka_unit_test(test_counters_round_trip),
-		cmocka_unit_test(test_cells_round_trip),
+		cmocka_unit_test(test_dictionary),
+		cmocka_unit_test(test_unknown_dictionary),
 		cmocka_unit_test(test_copies_are_bounded),
 	};
 

@@ -36,6 +36,7 @@ enum trouble {
 	TROUBLE_AWAY = 16,    /* the socket is closed for a while */
 	TROUBLE_REFUSED = 32, /* once */
 	TROUBLE_POISON = 64,  /* one frame is refused for ever */
+	TROUBLE_OLD = 128,    /* it has not got the dictionary */
 };
 
 struct applied {
@@ -60,7 +61,7 @@ struct test {
 	/* the aggregator */
 	int socket;
 	struct loop_watch *socket_watch, *away_timer;
-	unsigned int troubles, requests, hellos, duplicates;
+	unsigned int troubles, requests, hellos, duplicates, unreadable;
 	uint32_t session;
 	bool is_session_known;
 	int counter_of[IDS]; /* which truth an id names; -1 unknown */
@@ -136,11 +137,20 @@ static uint64_t total(const struct test *t, int c)
 	return sum;
 }
 
+static char not_there[] = "frame: needs dictionary 1, here are: 0";
+
 static void take_frames(struct test *t, const Tidegate__Uplink *m, Tidegate__UplinkReply *reply)
 {
 	for (size_t i = 0; i < m->n_frames; i++) {
 		struct frame *f;
 
+		if ((t->troubles & TROUBLE_OLD) &&
+		    frame_dictionary_of(m->frames[i].data, m->frames[i].len)) {
+			reply->dictionary = 1;
+			reply->why = not_there;
+			t->unreadable++;
+			continue;
+		}
 		assert_int_equal(frame_decode(m->frames[i].data, m->frames[i].len, &f, NULL), 0);
 		assert_true(f->sequence < FRAMES_MAX);
 		for (size_t k = 0; k < f->definition_count; k++) {
@@ -288,7 +298,7 @@ static void frame_make(struct test *t)
 	t->keys += t->needs_key;
 	t->needs_key = false;
 	for (unsigned int i = 0; i < COUNTERS; i++) {
-		struct segment_series s = {.name = "app_total",
+		struct segment_series s = {.name = "tidegate_requests_total",
 					   .unit = "",
 					   .help = "",
 					   .kind = METRIC_COUNTER,
@@ -343,7 +353,7 @@ static void on_refused(void *data, const char *address, const char *why)
 	struct test *t = data;
 
 	(void)address;
-	assert_string_equal(why, "not you");
+	assert_string_equal(why, t->troubles & TROUBLE_OLD ? not_there : "not you");
 	t->refused++;
 }
 
@@ -479,6 +489,20 @@ static void test_all_troubles(void **state)
 		      t->requests, t->duplicates, t->keys, t->hellos, t->lost);
 }
 
+/* What it cannot unpack it gets without the dictionary, told once a session. */
+static void test_dictionary_is_not_there(void **state)
+{
+	struct test *t = *state;
+
+	aggregator_open(t);
+	uplink_make(t);
+	run(t, TROUBLE_OLD | TROUBLE_HELLO | TROUBLE_KEY, 300);
+	check_all_applied(t);
+	check_totals(t);
+	assert_true(t->unreadable > 0);
+	assert_true(t->refused > 0 && t->refused <= t->hellos);
+}
+
 static void test_nobody_there_at_first(void **state)
 {
 	struct test *t = *state;
@@ -606,6 +630,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_restart_loses_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_for_ever, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_troubles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dictionary_is_not_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_address, setup, teardown),
 	};
 

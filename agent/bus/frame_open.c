@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens sealed frames: see frame_open.h. Pure. */
+#include "bus/frame_open.h"
+
+#include "base/crc32c.h"
+#include "bus/frame.h"
+#include "bus/frame_dictionary.h"
+
+#include <errno.h>
+
+int frame_is_damaged(struct err *e, const char *what)
+{
+	return err_set(e, -EBADMSG, "frame: damaged: %s", what);
+}
+
+int frame_budget_error(const struct frame_budget *b, struct err *e)
+{
+	if (b->is_failed)
+		return err_set(e, -ENOMEM, "frame: out of memory");
+	return err_set(e, -E2BIG, "frame: needs more memory than it may");
+}
+
+uint32_t frame_dictionary_of(const uint8_t *data, size_t size)
+{
+	if (size < FRAME_SEAL_BYTES || !(data[0] & FRAME_FLAG_DICTIONARY))
+		return 0;
+	return ZSTD_getDictID_fromFrame(data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES);
+}
+
+/* One context a thread, kept: making one costs more than a small frame. */
+static ZSTD_DCtx *zstd_context(void)
+{
+	static _Thread_local ZSTD_DCtx *context;
+
+	if (!context)
+		context = ZSTD_createDCtx();
+	return context;
+}
+
+static int decompress(struct frame_budget *b, const uint8_t *data, size_t size, bool has_dictionary,
+		      const uint8_t **ret_data, size_t *ret_size, struct err *e)
+{
+	unsigned long long plain = ZSTD_getFrameContentSize(data, size);
+	unsigned int id = ZSTD_getDictID_fromFrame(data, size);
+	const ZSTD_DDict *dictionary = id ? frame_dictionary_unpack(id) : NULL;
+	ZSTD_DCtx *context;
+	uint8_t *out;
+	size_t n;
+
+	if (plain == ZSTD_CONTENTSIZE_ERROR || plain == ZSTD_CONTENTSIZE_UNKNOWN)
+		return frame_is_damaged(e, "no zstd frame with its size");
+	if (plain > FRAME_PLAIN_MAX)
+		return err_set(e, -E2BIG, "frame: %llu bytes unpacked, %u are allowed", plain,
+			       FRAME_PLAIN_MAX);
+	if ((id != 0) != has_dictionary)
+		return frame_is_damaged(e, "dictionary without flag, or flag without dictionary");
+	if (id && !dictionary)
+		return err_set(e, -ENOKEY, "frame: needs dictionary %u, here are: %s", id,
+			       frame_dictionary_names());
+	out = frame_budget_array(b, (size_t)plain, 1);
+	if (!out)
+		return frame_budget_error(b, e);
+	context = zstd_context();
+	if (!context)
+		return err_set(e, -ENOMEM, "frame: out of memory");
+	n = ZSTD_decompress_usingDDict(context, out, (size_t)plain, data, size, dictionary);
+	if (ZSTD_isError(n))
+		return frame_is_damaged(e, ZSTD_getErrorName(n));
+	if (n != plain)
+		return frame_is_damaged(e, "zstd frame is shorter than it says");
+	*ret_data = out;
+	*ret_size = n;
+	return 0;
+}
+
+int frame_open(struct frame_budget *b, const uint8_t *data, size_t size, const uint8_t **ret_data,
+	       size_t *ret_size, struct err *e)
+{
+	uint8_t flags;
+	uint32_t crc;
+
+	if (size > FRAME_SEALED_MAX)
+		return err_set(e, -E2BIG, "frame: %zu bytes, %u are allowed", size,
+			       FRAME_SEALED_MAX);
+	if (size < FRAME_SEAL_BYTES)
+		return frame_is_damaged(e, "too short");
+	flags = data[0];
+	if (flags & ~(FRAME_FLAG_ZSTD | FRAME_FLAG_DICTIONARY))
+		return frame_is_damaged(e, "unknown flags");
+	crc = (uint32_t)data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
+	      (uint32_t)data[4] << 24;
+	if (crc32c(0, data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES) != crc)
+		return frame_is_damaged(e, "checksum");
+	if (flags == FRAME_FLAG_DICTIONARY)
+		return frame_is_damaged(e, "a dictionary without zstd");
+	data += FRAME_SEAL_BYTES;
+	size -= FRAME_SEAL_BYTES;
+	if (flags & FRAME_FLAG_ZSTD)
+		return decompress(b, data, size, flags & FRAME_FLAG_DICTIONARY, ret_data, ret_size,
+				  e);
+	*ret_data = data;
+	*ret_size = size;
+	return 0;
+}
