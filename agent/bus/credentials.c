@@ -138,6 +138,7 @@ static int read_expiry(struct keyring *k, const char *path, struct err *e)
 
 	if (r < 0 || !n)
 		return err_set(e, -EINVAL, "%s: %s", path, gnutls_strerror(r));
+	k->begins_s = (int64_t)gnutls_x509_crt_get_activation_time(chain[0]);
 	k->expires_s = (int64_t)gnutls_x509_crt_get_expiration_time(chain[0]);
 	for (unsigned int i = 0; i < n; i++)
 		gnutls_x509_crt_deinit(chain[i]);
@@ -297,6 +298,17 @@ uint64_t credentials_loads(const struct credentials *c, uint64_t *ret_failures)
 int64_t credentials_expires_s(const struct credentials *c)
 {
 	return c->keyring->expires_s;
+}
+
+double credentials_lived_ratio(const struct credentials *c, int64_t now_s)
+{
+	const struct keyring *k = c->keyring;
+
+	if (k->expires_s <= k->begins_s || now_s >= k->expires_s)
+		return 1;
+	return now_s <= k->begins_s
+		       ? 0
+		       : (double)(now_s - k->begins_s) / (double)(k->expires_s - k->begins_s);
 }
 
 struct keyring *credentials_keyring(struct credentials *c)

@@ -23,8 +23,8 @@ struct credentials_files {
 struct keyring {
 	unsigned int refs;
 	gnutls_certificate_credentials_t x509;
-	gnutls_datum_t ticket_key; /* with new files old tickets are worth nothing */
-	int64_t expires_s;         /* our own certificate, Unix time */
+	gnutls_datum_t ticket_key;   /* with new files old tickets are worth nothing */
+	int64_t begins_s, expires_s; /* our own certificate, Unix time */
 };
 
 /* -EINVAL: a file is no PEM, or the key is another certificate's; errno of open() and read(). */
@@ -42,6 +42,8 @@ struct credentials *credentials_close(struct credentials *c);
 int credentials_refresh(struct credentials *c, struct err *e);
 uint64_t credentials_loads(const struct credentials *c, uint64_t *ret_failures);
 int64_t credentials_expires_s(const struct credentials *c);
+/* How much of its life our own certificate has behind it; 1: it has expired. */
+double credentials_lived_ratio(const struct credentials *c, int64_t now_s);
 
 /* A reference, the caller's. */
 struct keyring *credentials_keyring(struct credentials *c);

@@ -26,7 +26,8 @@ struct dialer {
 	struct loop_watch *timer; /* the next try */
 	struct resolver *question;
 	struct resolver_address addresses[RESOLVER_ADDRESSES_MAX];
-	size_t count, next; /* next: the one to be tried */
+	size_t known; /* of the last answer, good also while nobody resolves: TLS knows its peer */
+	size_t count, next; /* of this round; next: the one to be tried */
 	struct peer *peer;
 	struct tls_ticket ticket;
 	uint64_t ticket_loads; /* of the credentials that it belongs to */
@@ -196,14 +197,16 @@ static void on_resolved(void *data, const struct resolver_address *addresses, si
 
 	CHECK(d->magic == DIALER_MAGIC);
 	d->question = NULL;
-	if (!n) {
-		d->stats.failures++;
-		lost(d, why);
-		return;
+	d->stats.failures += !n;
+	if (n) {
+		memcpy(d->addresses, addresses, n * sizeof(*addresses));
+		d->known = n;
 	}
-	memcpy(d->addresses, addresses, n * sizeof(*addresses));
-	d->count = n;
-	try_next(d);
+	d->count = d->known;
+	if (d->count)
+		try_next(d);
+	else
+		lost(d, why);
 }
 
 static void on_timer(void *data)

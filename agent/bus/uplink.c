@@ -563,9 +563,8 @@ void uplink_kick(struct uplink *u)
 void uplink_renew(struct uplink *u)
 {
 	CHECK(u->magic == UPLINK_MAGIC);
-	if (!dialer_is_ready(u->dialer))
-		return;
 	begin_anew(u);
+	dialer_prove(u->dialer);
 	dialer_again(u->dialer);
 }
 

@@ -66,7 +66,7 @@ struct uplink *uplink_close(struct uplink *u);
 /* There are new frames in the spool. */
 void uplink_kick(struct uplink *u);
 
-/* The credentials changed: the connection is made anew with them. */
+/* The credentials changed: the connection is made anew with them, soon. */
 void uplink_renew(struct uplink *u);
 
 /* Frames and bytes that wait for this aggregator. */

@@ -96,8 +96,9 @@ void courier_series_open(struct courier *c)
 					      dispatch_line_states[i]);
 	s->timeouts = series_labelled(c, METRIC_ID_UPLINK_TIMEOUTS, NULL, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(s->tls_loads); i++)
-		s->tls_loads[i] =
-			series_labelled(c, METRIC_ID_TLS_LOADS, "state", i ? "failed" : "done");
+		s->tls_loads[i] = series_labelled(c, METRIC_ID_UPLINK_CERTIFICATE_LOADS, "state",
+						  i ? "failed" : "done");
+	s->tls_lived = series_labelled(c, METRIC_ID_UPLINK_CERTIFICATE_LIVED, NULL, NULL);
 	restarts_begin(c);
 }
 
@@ -126,6 +127,10 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 	segment_writer_counter(c->writer, s->timeouts, d.timeouts);
 	segment_writer_counter(c->writer, s->tls_loads[0], d.tls_loads);
 	segment_writer_counter(c->writer, s->tls_loads[1], d.tls_failures);
+	if (d.has_tls)
+		segment_writer_gauge(c->writer, s->tls_lived, d.tls_lived_ratio);
+	else
+		segment_writer_absent(c->writer, s->tls_lived);
 	for (unsigned int i = 0; counts && i < COURIER_PROCESSES_MAX; i++)
 		segment_writer_counter(c->writer, s->restarts[i],
 				       counts->process[i].restarts - c->restarts_before[i]);

@@ -28,7 +28,7 @@ struct courier_counts {
 struct courier_series {
 	int spool_bytes, dropped[SPOOL_DROPS], frames[3], frame_bytes, frame_samples,
 		events_dropped;
-	int lines[DISPATCH_LINES], timeouts, tls_loads[2];
+	int lines[DISPATCH_LINES], timeouts, tls_loads[2], tls_lived;
 	int restarts[COURIER_PROCESSES_MAX];
 };
 

@@ -213,6 +213,9 @@ void dispatch_counts(const struct dispatch *d, struct dispatch_counts *ret)
 			  st.dropped_lost, st.dropped_refused, st.dropped_unknown},
 	};
 	ret->tls_loads = tls_files_loads(&d->tls, &ret->tls_failures);
+	ret->has_tls = d->tls.credentials != NULL;
+	if (ret->has_tls)
+		ret->tls_lived_ratio = tls_files_lived_ratio(&d->tls);
 	for (unsigned int i = 0; i < d->uplink_count; i++) {
 		uint64_t bytes = uplink_pending(d->uplinks[i], NULL);
 		struct uplink_stats u;

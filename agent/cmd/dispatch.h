@@ -45,6 +45,8 @@ struct dispatch_counts {
 	uint64_t sent, acknowledged;
 	uint64_t lines[DISPATCH_LINES];
 	uint64_t timeouts, tls_loads, tls_failures;
+	bool has_tls;
+	double tls_lived_ratio; /* if so */
 	uint64_t pending_bytes; /* for the aggregator that waits for most */
 	uint64_t drops[SPOOL_DROPS];
 };

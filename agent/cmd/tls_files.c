@@ -2,12 +2,14 @@
 /* TLS files of a process that connects, and their lines in the log. */
 #include "cmd/tls_files.h"
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/str.h"
 
 #include <errno.h>
 
-#define LOOK_MS 1000
+#define LOOK_MS     1000
+#define OLD         0.9 /* whoever renews has done it by then */
+#define OLD_TOLD_NS (3600 * NS_PER_S)
 
 int tls_files_check(const struct config *config, bool *ret_is_set, struct err *e)
 {
@@ -43,6 +45,25 @@ static void load(struct tls_files *f)
 	}
 }
 
+double tls_files_lived_ratio(const struct tls_files *f)
+{
+	return credentials_lived_ratio(f->credentials, (int64_t)(clock_real_ns() / NS_PER_S));
+}
+
+static void check_age(struct tls_files *f)
+{
+	double lived = tls_files_lived_ratio(f);
+	uint64_t suppressed;
+
+	if (lived >= OLD && log_allowed(&f->ageing, clock_mono_ns(), &suppressed))
+		log_warning(f->process,
+			    lived >= 1 ? "our certificate has expired, aggregators will refuse it"
+				       : "our certificate expires soon",
+			    "cert=%s in_s=%lld", f->paths.certificate,
+			    (long long)credentials_expires_s(f->credentials) -
+				    (long long)(clock_real_ns() / NS_PER_S));
+}
+
 static void on_look(void *data)
 {
 	struct tls_files *f = data;
@@ -51,8 +72,11 @@ static void on_look(void *data)
 
 	if (!f->credentials) {
 		load(f);
+		if (f->credentials)
+			f->on_change(f->data);
 		return;
 	}
+	check_age(f);
 	r = credentials_refresh(f->credentials, &e);
 	if (r < 0)
 		log_warning(f->process, "new TLS files cannot be used, the old ones stay",
@@ -75,6 +99,7 @@ void tls_files_open(struct tls_files *f, struct loop *loop, const struct config 
 		.paths = {config->tls_ca_file, config->tls_cert_file, config->tls_key_file},
 		.on_change = on_change,
 		.data = data,
+		.ageing.interval_ns = OLD_TOLD_NS,
 	};
 	r = tls_files_check(config, &is_set, &e);
 	if (r < 0)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "bus/credentials.h"
 #include "config/config.h"
@@ -18,6 +19,7 @@ struct tls_files {
 	void (*on_change)(void *data);
 	void *data;
 	char said[sizeof(((struct err *)0)->text)];
+	struct log_limit ageing;
 	uint64_t failures; /* before the first that could be used */
 };
 
@@ -32,4 +34,6 @@ void tls_files_open(struct tls_files *f, struct loop *loop, const struct config 
 void tls_files_close(struct tls_files *f);
 
 /* How often files were taken into use, and how often new ones could not be. */
+/* Of credentials that are there: see credentials_lived_ratio(). */
+double tls_files_lived_ratio(const struct tls_files *f);
 uint64_t tls_files_loads(const struct tls_files *f, uint64_t *ret_failures);

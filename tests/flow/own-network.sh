@@ -48,6 +48,6 @@ arrives() { # arrives NAME: all that was asked, no more
 	is "$(fleet_metric tidegate_requests_total)" $total "$1"
 }
 lines() { agent_metric tidegate_uplink_connections_total "state=\"$1\""; }
-loads() { agent_metric tidegate_tls_loads_total "state=\"$1\""; }
+loads() { agent_metric tidegate_uplink_certificate_loads_total "state=\"$1\""; }
 lost_count() { grep -c 'aggregator is.* away' "$world/agent.log"; }
 lost_since() { [ "$(lost_count)" -gt "$1" ]; }

@@ -24,13 +24,15 @@ iptables -F INPUT
 arrives "nothing is lost or doubled by it"
 [ "$(lines resumed)" -ge 1 ]; ok $? "the TLS session went on with a ticket"
 
+printf '127.0.0.1 localhost\n' >"$world/hosts"
 resumed=$(lines resumed) was=$(lost_count)
 kill -KILL "$(child_pid "$aggregator_pid" door)"
 wait_for 10 lost_since "$was"
 ask 227
 arrives "nor when the door is killed"
 gone_on() { [ "$(lines resumed)" -gt "$resumed" ]; }
-wait_for 5 gone_on; ok $? "its successor knows the ticket"
+wait_for 5 gone_on; ok $? "its successor knows the ticket, and the name need not resolve any more"
+printf '127.0.0.1 localhost\n%s door.test\n' "$far" >"$world/hosts"
 
 for pid in $(cat "/proc/$aggregator_pid/task/$aggregator_pid/children") $aggregator_pid; do kill -KILL "$pid"; done
 wait "$aggregator_pid" 2>/dev/null
@@ -38,7 +40,10 @@ ask 233
 start_aggregator; ok $? "the whole aggregator is killed, and started again"
 arrives "nothing lost, nothing counted twice"
 is "$(agent_metric tidegate_uplink_timeouts_total)" 0 "no line was waited for in vain"
-is "$(agent_metric tidegate_tls_loads_total 'state="done"')" 1 "the files were loaded once"
+is "$(agent_metric tidegate_uplink_certificate_loads_total 'state="done"')" 1 "the files were loaded once"
+
+awk -v l="$(agent_metric tidegate_uplink_certificate_lived_ratio)" 'BEGIN { exit !(l > 0 && l < 0.01) }'
+ok $? "the certificate of two days is young"
 
 # What is refused before anything starts.
 refused() { # refused PATTERN NAME: $world/wrong.yaml
