@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #define RESERVE_BYTES (4u << 20)
+#define RESERVE_LOW   (RESERVE_BYTES / 4) /* less ahead than that: time for more */
 #define PENDING_MAX   (64u << 20)
 #define WRITER_BUFFER (1u << 20)
 
@@ -26,6 +27,7 @@ struct commitlog {
 	int fd, dir_fd;
 	uint64_t number;
 	uint64_t reserved; /* bytes from the start of the file that have disk space */
+	uint64_t zeroed;   /* bytes from the start that were written, if only with zeros */
 	uint8_t *pending;
 	size_t pending_size, pending_capacity;
 	uint64_t pending_records;
@@ -86,6 +88,7 @@ static int log_create(struct commitlog *log, uint64_t number)
 	log->number = number;
 	log->stats.bytes = 0;
 	log->reserved = 0;
+	log->zeroed = 0;
 	return 0;
 }
 
@@ -260,6 +263,7 @@ static int log_continue(struct commitlog *log)
 		return -errno;
 	log->stats.bytes = (uint64_t)st.st_size;
 	log->reserved = log->stats.bytes;
+	log->zeroed = log->stats.bytes;
 	return 0;
 }
 
@@ -267,6 +271,10 @@ struct commitlog *commitlog_close(struct commitlog *log)
 {
 	if (!log)
 		return NULL;
+	/* Zeros ahead are no harm, if they stay. */
+	if (log->fd >= 0 && log->zeroed > log->stats.bytes &&
+	    ftruncate(log->fd, (off_t)log->stats.bytes) < 0)
+		log->zeroed = 0;
 	if (log->fd >= 0)
 		close(log->fd);
 	if (log->dir_fd >= 0)
@@ -315,30 +323,59 @@ int commitlog_open(const char *dir, commitlog_record_fn fn, void *data, struct c
 	return 0;
 }
 
+static int space_take(struct commitlog *log, uint64_t upto)
+{
+	if (fallocate(log->fd, FALLOC_FL_KEEP_SIZE, (off_t)log->stats.bytes,
+		      (off_t)(upto - log->stats.bytes)) < 0)
+		return -errno;
+	log->reserved = upto;
+	return 0;
+}
+
+/*
+ * Overwriting what the file already has needs no entry in the file system's journal: fdatasync then
+ * waits for the data alone, not for everybody else's files. So zeros are written ahead, now and
+ * then; only they cost a journal's commit. A reader takes zeros to the end for the end.
+ */
+static void zeros_write(struct commitlog *log)
+{
+	static const uint8_t zeros[64 << 10];
+
+	while (log->zeroed < log->reserved) {
+		size_t n = log->reserved - log->zeroed < sizeof(zeros)
+				   ? (size_t)(log->reserved - log->zeroed)
+				   : sizeof(zeros);
+
+		/* Without them commits are slower, that is all. */
+		if (write_all_at(log->fd, zeros, n, log->zeroed) < 0)
+			return;
+		log->zeroed += n;
+	}
+}
+
 int commitlog_reserve(struct commitlog *log, size_t size)
 {
 	uint64_t need = log->stats.bytes + log->pending_size + size + LOGREAD_HEADER_BYTES;
+	int r;
 
 	if (log->is_stuck || log->pending_size + size > PENDING_MAX)
 		return -EAGAIN;
-	if (need <= log->reserved)
+	if (need + RESERVE_LOW <= log->reserved)
 		return 0;
-	if (fallocate(log->fd, FALLOC_FL_KEEP_SIZE, (off_t)log->stats.bytes,
-		      (off_t)(need - log->stats.bytes + RESERVE_BYTES)) < 0) {
-		/* Nearly full: what is needed alone may still fit. */
-		if (errno == ENOSPC &&
-		    fallocate(log->fd, FALLOC_FL_KEEP_SIZE, (off_t)log->stats.bytes,
-			      (off_t)(need - log->stats.bytes)) == 0) {
-			log->reserved = need;
-			return 0;
-		}
-		if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
-			return -errno;
-		/* Not every file system can; there the commit itself finds out. */
+	r = space_take(log, need + RESERVE_BYTES);
+	if (r == 0) {
+		if (log->zeroed < log->stats.bytes)
+			log->zeroed = log->stats.bytes;
+		zeros_write(log);
 		return 0;
 	}
-	log->reserved = need + RESERVE_BYTES;
-	return 0;
+	if (need <= log->reserved)
+		return 0;
+	/* Nearly full: what is needed alone may still fit. */
+	if (r == -ENOSPC && space_take(log, need) == 0)
+		return 0;
+	/* Not every file system can; there the commit itself finds out. */
+	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? r : 0;
 }
 
 int commitlog_append(struct commitlog *log, uint32_t type, const struct iovec *parts, size_t n)

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define WINDOW_BYTES (COMMITLOG_RECORD_MAX * 2 + LOGREAD_HEADER_BYTES)
 
@@ -17,6 +18,7 @@ struct window {
 	uint64_t offset; /* in the file, of data[0] */
 	size_t size;     /* bytes there */
 	bool is_end;
+	uint64_t limit; /* nothing but zeros from here on */
 	uint8_t *data;
 };
 
@@ -47,8 +49,15 @@ void logread_seal(uint8_t *record, uint32_t type, uint32_t size)
 static int window_fill(struct window *w, size_t want)
 {
 	while (w->size < want && !w->is_end) {
-		ssize_t n = pread(w->fd, w->data + w->size, WINDOW_BYTES - w->size,
-				  (off_t)(w->offset + w->size));
+		uint64_t from = w->offset + w->size;
+		size_t most = WINDOW_BYTES - w->size;
+		ssize_t n;
+
+		if (from >= w->limit)
+			most = 0;
+		else if (w->limit - from < most)
+			most = (size_t)(w->limit - from);
+		n = pread(w->fd, w->data + w->size, most, (off_t)from);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -131,12 +140,42 @@ static int resync(struct window *w, int keep_fd, const char *name, bool *ret_fou
 	return 0;
 }
 
+/* Where the zeros begin that were written ahead. A record may end with zeros, too. */
+static int content_end(int fd, uint64_t *ret_size, uint64_t *ret_end)
+{
+	uint8_t block[4096];
+	struct stat st;
+	uint64_t end;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret_size = end = (uint64_t)st.st_size;
+	while (end) {
+		size_t n = end % sizeof(block) ? end % sizeof(block) : sizeof(block);
+		ssize_t got = pread(fd, block, n, (off_t)(end - n));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if ((size_t)got < n)
+			return -EIO;
+		for (; n && !block[n - 1]; n--)
+			end--;
+		if (n)
+			break;
+	}
+	*ret_end = end;
+	return 0;
+}
+
 int logread_file(int dir_fd, const char *name, bool is_snapshot, commitlog_record_fn fn, void *data,
 		 struct logread_result *ret)
 {
 	_cleanup_free_ uint8_t *buffer = malloc(WINDOW_BYTES);
 	_cleanup_close_ int fd = -1;
 	struct window w = {.data = buffer};
+	uint64_t file_end, end = 0;
 	size_t at = 0;
 	int r;
 
@@ -147,6 +186,11 @@ int logread_file(int dir_fd, const char *name, bool is_snapshot, commitlog_recor
 	if (fd < 0)
 		return -errno;
 	w.fd = fd;
+	r = content_end(fd, &file_end, &end);
+	if (r < 0)
+		return r;
+	/* No record that ends with zeros is longer. */
+	w.limit = end + LOGREAD_HEADER_BYTES + COMMITLOG_RECORD_MAX;
 	for (;;) {
 		uint64_t start, skipped;
 		bool found;
@@ -184,6 +228,9 @@ int logread_file(int dir_fd, const char *name, bool is_snapshot, commitlog_recor
 		window_drop(&w, at);
 		at = 0;
 		start = w.offset;
+		if (start >= end && !is_snapshot)
+			return fn && start < file_end && ftruncate(fd, (off_t)start) < 0 ? -errno
+											 : 0;
 		r = resync(&w, fn && !is_snapshot ? dir_fd : -1, name, &found, &skipped);
 		if (r < 0)
 			return r;
@@ -192,7 +239,7 @@ int logread_file(int dir_fd, const char *name, bool is_snapshot, commitlog_recor
 			ret->damaged_bytes += skipped;
 			continue;
 		}
-		ret->torn_bytes += skipped;
+		ret->torn_bytes += start + skipped < end ? skipped : end - start;
 		if (fn && !is_snapshot && ftruncate(fd, (off_t)start) < 0)
 			return -errno;
 		return 0;

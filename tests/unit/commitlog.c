@@ -185,6 +185,60 @@ static void test_torn_anywhere(void **state)
 	}
 }
 
+/* The file as a crash leaves it: with the zeros that were written ahead. */
+static void test_zeros_ahead(void **state)
+{
+	/* The last record, and the zeros that it ends with: there a cut takes nothing away. */
+	const off_t last = 16 + 8 + 11, tail = 7 + 11;
+	struct commitlog *log;
+	char path[400];
+	struct got g;
+	off_t whole;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/commit.0.log", dir);
+	log = log_open(&g);
+	for (uint64_t i = 0; i < 12; i++) {
+		assert_int_equal(commitlog_reserve(log, 64), 0);
+		add(log, i);
+		assert_int_equal(commitlog_commit(log, NULL), 0);
+	}
+	whole = (off_t)commitlog_stats(log)->bytes;
+	assert_true(size_of_log() >= whole + (1 << 20));
+	commitlog_close(log);
+	assert_int_equal(size_of_log(), whole);
+	/* Cut anywhere in the last record, with zeros behind it; beyond its end nothing is torn. */
+	for (off_t at = whole + 3; at > whole - last; at--) {
+		assert_int_equal(truncate(path, at), 0);
+		assert_int_equal(truncate(path, 9 << 20), 0);
+		log = log_open(&g);
+		expect(&g, 0, at < whole - tail ? 10 : 11);
+		assert_int_equal(commitlog_stats(log)->damaged_bytes, 0);
+		assert_int_equal(commitlog_stats(log)->torn_bytes == 0, at >= whole - tail);
+		assert_true((off_t)commitlog_stats(log)->torn_bytes < last);
+		assert_int_equal(size_of_log(), at < whole - tail ? whole - last : whole);
+		if (at >= whole - tail) {
+			commitlog_close(log);
+			continue;
+		}
+		add(log, 11);
+		assert_int_equal(commitlog_commit(log, NULL), 0);
+		commitlog_close(log);
+		log = log_open(&g);
+		expect(&g, 0, 11);
+		commitlog_close(log);
+	}
+	assert_int_equal(each_file(NULL, ".bad"), 0);
+	/* Nothing but zeros. */
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(truncate(path, 9 << 20), 0);
+	log = log_open(&g);
+	assert_int_equal(g.count, 0);
+	assert_int_equal(commitlog_stats(log)->torn_bytes, 0);
+	assert_int_equal(size_of_log(), 0);
+	commitlog_close(log);
+}
+
 static void flip_byte(off_t at)
 {
 	char path[400];
@@ -391,10 +445,15 @@ static void test_record_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_committed_comes_back), TEST(test_torn_anywhere),
-		TEST(test_flipped_anywhere),     TEST(test_fold),
-		TEST(test_bad_snapshot),         TEST(test_no_room),
-		TEST(test_missing_directory),    TEST(test_record_limit),
+		TEST(test_committed_comes_back),
+		TEST(test_torn_anywhere),
+		TEST(test_zeros_ahead),
+		TEST(test_flipped_anywhere),
+		TEST(test_fold),
+		TEST(test_bad_snapshot),
+		TEST(test_no_room),
+		TEST(test_missing_directory),
+		TEST(test_record_limit),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
