@@ -202,5 +202,6 @@ int main(void)
 		cmocka_unit_test(each_is_told_once),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
