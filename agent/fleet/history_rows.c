@@ -113,6 +113,8 @@ int history_store_series(struct history_store *s, uint32_t metric, uint64_t from
 			.stream = (uint32_t)sqlite3_column_int64(q, 0),
 			.id = (uint32_t)sqlite3_column_int64(q, 1),
 			.agent = text(q, 2),
+			.first_ms = (uint64_t)sqlite3_column_int64(q, 4) * MINUTE_MS,
+			.last_ms = (uint64_t)sqlite3_column_int64(q, 5) * MINUTE_MS,
 		};
 
 		if (!labels_read(q, &row))

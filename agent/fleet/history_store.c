@@ -49,7 +49,8 @@ static const char stream_touch_sql[] =
 	"UPDATE stream SET first = min(first, ?2), last = max(last, ?2) WHERE id = ?1 AND "
 	"(first > ?2 OR last < ?2)";
 static const char series_walk_sql[] =
-	"SELECT series.stream, series.id, stream.agent, series.labels FROM series JOIN stream ON "
+	"SELECT series.stream, series.id, stream.agent, series.labels, stream.first, stream.last "
+	"FROM series JOIN stream ON "
 	"stream.id = series.stream WHERE series.metric = ?1 AND stream.last >= ?2 AND "
 	"stream.first <= ?3 ORDER BY series.stream, series.id";
 static const char tick_expire_sql[] =

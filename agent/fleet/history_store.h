@@ -98,6 +98,7 @@ int history_store_metrics(struct history_store *s, history_metric_fn fn, void *d
 
 struct history_row {
 	uint32_t stream, id;
+	uint64_t first_ms, last_ms; /* minutes that the stream has in the database lie within */
 	const char *agent;
 	unsigned int label_count;
 	struct segment_label labels[HISTORY_LABELS_MAX];

@@ -139,9 +139,68 @@ void minute_push_cells(struct minute *m, struct minute_item *s, size_t n, const 
 {
 	s->v.window.first = m->cell_count;
 	s->v.window.count = (uint32_t)n;
+	if (!n)
+		return;
 	memcpy(m->cells + m->cell_count, cells, n * sizeof(*cells));
 	memcpy(m->counts + m->cell_count, counts, n * sizeof(*counts));
 	m->cell_count += (uint32_t)n;
+}
+
+/* A series that an encoder gives an id between key frames counts from 0: what it says first is its
+ * total. Ids ascend, and are asked for so. */
+static bool is_born(const struct frame *f, size_t *at, uint32_t id)
+{
+	while (*at < f->definition_count && f->definitions[*at].id < id)
+		(*at)++;
+	return *at < f->definition_count && f->definitions[*at].id == id;
+}
+
+static void add_counters(struct minute *m, const struct frame *f)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < f->counter_count; i++) {
+		bool is_total = f->is_key || is_born(f, &at, f->counters[i].id);
+
+		minute_push(m, f->counters[i].id,
+			    is_total ? MINUTE_COUNTER_TOTAL : MINUTE_COUNTER_ADD)
+			->v.counter = f->counters[i].value;
+	}
+}
+
+static void add_histograms(struct minute *m, const struct frame *f)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < f->histogram_count; i++) {
+		const struct frame_histogram *h = &f->histograms[i];
+		bool is_total = f->is_key || is_born(f, &at, h->id);
+
+		minute_push_cells(
+			m, minute_push(m, h->id, is_total ? MINUTE_CELLS_TOTAL : MINUTE_CELLS_ADD),
+			h->count, h->cells, h->counts);
+	}
+}
+
+/* Born without a count: they are at 0. */
+static void add_zeros(struct minute *m, const struct frame *f)
+{
+	size_t counter = 0, histogram = 0;
+
+	for (size_t i = 0; i < f->definition_count; i++) {
+		const struct frame_definition *d = &f->definitions[i];
+
+		while (counter < f->counter_count && f->counters[counter].id < d->id)
+			counter++;
+		while (histogram < f->histogram_count && f->histograms[histogram].id < d->id)
+			histogram++;
+		if (d->kind == METRIC_COUNTER &&
+		    (counter == f->counter_count || f->counters[counter].id != d->id))
+			minute_push(m, d->id, MINUTE_COUNTER_TOTAL);
+		if (d->kind == METRIC_HISTOGRAM &&
+		    (histogram == f->histogram_count || f->histograms[histogram].id != d->id))
+			minute_push(m, d->id, MINUTE_CELLS_TOTAL);
+	}
 }
 
 int minute_add(struct minute *m, const struct frame *f)
@@ -158,7 +217,8 @@ int minute_add(struct minute *m, const struct frame *f)
 	for (size_t i = 0; i < f->histogram_count; i++)
 		cells += f->histograms[i].count;
 	r = minute_reserve(m, 1,
-			   f->counter_count + f->gauge_count + f->histogram_count + f->absent_count,
+			   f->definition_count + f->counter_count + f->gauge_count +
+				   f->histogram_count + f->absent_count,
 			   cells);
 	if (r < 0)
 		return r;
@@ -166,19 +226,12 @@ int minute_add(struct minute *m, const struct frame *f)
 		(struct minute_tick){.sequence = f->sequence,
 				     .offset_ms = (uint32_t)(f->time_ms - m->start_ms),
 				     .is_key = f->is_key};
-	for (size_t i = 0; i < f->counter_count; i++)
-		minute_push(m, f->counters[i].id,
-			    f->is_key ? MINUTE_COUNTER_TOTAL : MINUTE_COUNTER_ADD)
-			->v.counter = f->counters[i].value;
+	add_counters(m, f);
 	for (size_t i = 0; i < f->gauge_count; i++)
 		minute_push(m, f->gauges[i].id, MINUTE_GAUGE)->v.gauge = f->gauges[i].value;
-	for (size_t i = 0; i < f->histogram_count; i++) {
-		const struct frame_histogram *h = &f->histograms[i];
-
-		minute_push_cells(
-			m, minute_push(m, h->id, f->is_key ? MINUTE_CELLS_TOTAL : MINUTE_CELLS_ADD),
-			h->count, h->cells, h->counts);
-	}
+	add_histograms(m, f);
+	if (!f->is_key)
+		add_zeros(m, f);
 	/* After the values: a value in the frame that says absent was the last. */
 	for (size_t i = 0; i < f->absent_count; i++)
 		minute_push(m, f->absent[i], MINUTE_ABSENT);
@@ -217,7 +270,8 @@ int minute_sort(struct minute *m)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < m->tick_count; i++)
 		m->ticks[i].place = i;
-	qsort(m->ticks, m->tick_count, sizeof(*m->ticks), compare_ticks);
+	if (m->tick_count)
+		qsort(m->ticks, m->tick_count, sizeof(*m->ticks), compare_ticks);
 	for (uint32_t i = 0; i < m->tick_count; i++)
 		places[m->ticks[i].place] = i;
 	for (uint32_t i = 0; i < m->sample_count; i++)

@@ -4,8 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define MINUTE_MS 60000u
+
 /* Points up to and with time_ms. */
-static size_t count_until(const struct query_point *points, size_t n, uint64_t time_ms)
+static size_t count_until(const struct point *points, size_t n, uint64_t time_ms)
 {
 	size_t low = 0, high = n;
 
@@ -20,32 +22,34 @@ static size_t count_until(const struct query_point *points, size_t n, uint64_t t
 	return low;
 }
 
-bool query_at(const struct query_point *points, size_t n, uint64_t time_ms, double *ret)
+bool query_at(const struct point *points, size_t n, uint64_t time_ms, uint64_t lookback_ms,
+	      double *ret)
 {
-	const struct query_point *p;
+	const struct point *p;
 
 	n = count_until(points, n, time_ms);
 	if (!n)
 		return false;
 	p = &points[n - 1];
-	if (p->is_absent || time_ms - p->time_ms > QUERY_LOOKBACK_MS)
+	lookback_ms += p->is_minute ? MINUTE_MS : 0;
+	if (p->is_absent || time_ms - p->time_ms > lookback_ms)
 		return false;
 	*ret = p->value;
 	return true;
 }
 
 struct window {
-	const struct query_point *first, *last;
+	const struct point *first, *last;
 	size_t count;
 	double increase;
 };
 
-static void window_read(const struct query_point *points, size_t n, uint64_t start_ms,
-			uint64_t end_ms, struct window *ret)
+static void window_read(const struct point *points, size_t n, uint64_t start_ms, uint64_t end_ms,
+			struct window *ret)
 {
 	*ret = (struct window){0};
 	for (size_t i = start_ms ? count_until(points, n, start_ms - 1) : 0; i < n; i++) {
-		const struct query_point *p = &points[i];
+		const struct point *p = &points[i];
 
 		if (p->time_ms > end_ms)
 			break;
@@ -61,7 +65,7 @@ static void window_read(const struct query_point *points, size_t n, uint64_t sta
 	}
 }
 
-bool query_increase(const struct query_point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
+bool query_increase(const struct point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
 		    double *ret)
 {
 	uint64_t start_ms = end_ms > range_ms ? end_ms - range_ms : 0;

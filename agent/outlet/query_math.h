@@ -3,25 +3,17 @@
  * dashboard shows the same over both. Pure. "No value" is false, never 0 or NaN. */
 #pragma once
 
-#include <stdbool.h>
+#include "base/point.h"
+
 #include <stddef.h>
-#include <stdint.h>
 
-/* An instant looks back so far for a value. */
-#define QUERY_LOOKBACK_MS (5 * 60 * 1000ull)
-
-struct query_point {
-	uint64_t time_ms;
-	double value;
-	bool is_absent; /* from here on it has none */
-};
-
-/* Points are ordered by time. */
-bool query_at(const struct query_point *points, size_t n, uint64_t time_ms, double *ret);
+/* Points are ordered by time. A value holds for lookback_ms, that of a minute for a minute more. */
+bool query_at(const struct point *points, size_t n, uint64_t time_ms, uint64_t lookback_ms,
+	      double *ret);
 /* Increase of a counter within [end - range, end]: falls are restarts from 0; extrapolated to the
  * ends of the range, at most by half a step beyond what the points tell, and not below 0. Needs two
  * points. rate() is this by the seconds of the range. */
-bool query_increase(const struct query_point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
+bool query_increase(const struct point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
 		    double *ret);
 
 struct query_bucket {

@@ -143,6 +143,27 @@ static void a_total_takes_the_place_of_what_was(void **state)
 	minute_free(m);
 }
 
+static void a_series_that_is_born_counts_from_0(void **state)
+{
+	struct frame_definition definitions[] = {{.id = 2, .kind = METRIC_COUNTER},
+						 {.id = 3, .kind = METRIC_COUNTER},
+						 {.id = 8, .kind = METRIC_HISTOGRAM}};
+	struct frame_counter counters[] = {{.id = 1, .value = 5}, {.id = 3, .value = 7}};
+	struct frame f = {.sequence = 2,
+			  .time_ms = START + 2000,
+			  .definition_count = 3,
+			  .definitions = definitions,
+			  .counter_count = 2,
+			  .counters = counters};
+	struct minute *m;
+
+	(void)state;
+	assert_int_equal(minute_new(START, &m), 0);
+	assert_int_equal(minute_add(m, &f), 1);
+	is(m, "1@2+5 2@2=0 3@2=7 8@2h= ");
+	minute_free(m);
+}
+
 static void bytes_and_back(void **state)
 {
 	static const char *const wants[] = {ALL, THIN};
@@ -207,6 +228,7 @@ int main(void)
 		cmocka_unit_test(order_does_not_matter),
 		cmocka_unit_test(thinned_it_keeps_the_end),
 		cmocka_unit_test(a_total_takes_the_place_of_what_was),
+		cmocka_unit_test(a_series_that_is_born_counts_from_0),
 		cmocka_unit_test(bytes_and_back),
 		cmocka_unit_test(what_is_not_of_it),
 	};

@@ -9,39 +9,44 @@
 
 #include <cmocka.h>
 
+#define QUERY_LOOKBACK_MS  300000u
 #define EXACT              1e-9
 #define near(is, want, by) assert_true(fabs((is) - (want)) <= (by))
 
 static void an_instant_looks_back(void **state)
 {
-	static const struct query_point p[] = {
-		{1000, 1, false}, {2000, 2, false}, {3000, 0, true}, {4000, 4, false}};
+	static const struct point p[] = {{1000, 1, false, false},
+					 {2000, 2, false, false},
+					 {3000, 0, true, false},
+					 {4000, 4, false, false}};
 	double v = -1;
 
 	(void)state;
-	assert_false(query_at(p, 4, 999, &v));
-	assert_true(query_at(p, 4, 1000, &v));
+	assert_false(query_at(p, 4, 999, QUERY_LOOKBACK_MS, &v));
+	assert_true(query_at(p, 4, 1000, QUERY_LOOKBACK_MS, &v));
 	near(v, 1, EXACT);
-	assert_true(query_at(p, 4, 2999, &v));
+	assert_true(query_at(p, 4, 2999, QUERY_LOOKBACK_MS, &v));
 	near(v, 2, EXACT);
-	assert_false(query_at(p, 4, 3500, &v)); /* absent is no value */
-	assert_true(query_at(p, 4, 4000 + QUERY_LOOKBACK_MS, &v));
+	assert_false(query_at(p, 4, 3500, QUERY_LOOKBACK_MS, &v)); /* absent is no value */
+	assert_true(query_at(p, 4, 4000 + QUERY_LOOKBACK_MS, QUERY_LOOKBACK_MS, &v));
 	near(v, 4, EXACT);
-	assert_false(query_at(p, 4, 4001 + QUERY_LOOKBACK_MS, &v));
-	assert_false(query_at(p, 0, 4000, &v));
+	assert_false(query_at(p, 4, 4001 + QUERY_LOOKBACK_MS, QUERY_LOOKBACK_MS, &v));
+	assert_false(query_at(p, 0, 4000, QUERY_LOOKBACK_MS, &v));
 }
 
 static void increases(void **state)
 {
-	static const struct query_point even[] = {{60000, 100, false},
-						  {75000, 130, false},
-						  {90000, 160, false},
-						  {105000, 190, false}};
-	static const struct query_point restart[] = {
-		{60000, 100, false}, {75000, 130, false}, {90000, 20, false}, {105000, 50, false}};
-	static const struct query_point young[] = {{62000, 1, false}, {72000, 21, false}};
-	static const struct query_point gone[] = {
-		{60000, 100, false}, {70000, 0, true}, {75000, 130, false}};
+	static const struct point even[] = {{60000, 100, false, false},
+					    {75000, 130, false, false},
+					    {90000, 160, false, false},
+					    {105000, 190, false, false}};
+	static const struct point restart[] = {{60000, 100, false, false},
+					       {75000, 130, false, false},
+					       {90000, 20, false, false},
+					       {105000, 50, false, false}};
+	static const struct point young[] = {{62000, 1, false, false}, {72000, 21, false, false}};
+	static const struct point gone[] = {
+		{60000, 100, false, false}, {70000, 0, true, false}, {75000, 130, false, false}};
 	double v = -1;
 
 	(void)state;
