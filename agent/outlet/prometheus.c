@@ -362,15 +362,17 @@ static void put_head(struct prometheus_job *r, const char *name, const char *suf
 
 /* The boundaries of OTel's http.server.request.duration: each is a threshold of the cells, so the
  * cumulative counts are exact. OpenMetrics wants a float as le. */
-static const struct {
-	uint64_t ns;
-	const char *text, *openmetrics;
-} boundaries[] = {
-	{5000000, "0.005", "0.005"}, {10000000, "0.01", "0.01"},   {25000000, "0.025", "0.025"},
-	{50000000, "0.05", "0.05"},  {75000000, "0.075", "0.075"}, {100000000, "0.1", "0.1"},
-	{250000000, "0.25", "0.25"}, {500000000, "0.5", "0.5"},    {750000000, "0.75", "0.75"},
-	{1000000000, "1", "1.0"},    {2500000000, "2.5", "2.5"},   {5000000000, "5", "5.0"},
-	{7500000000, "7.5", "7.5"},  {10000000000, "10", "10.0"},
+const uint64_t prometheus_bounds_ns[PROMETHEUS_BOUNDS] = {
+	5000000,   10000000,  25000000,   50000000,   75000000,   100000000,  250000000,
+	500000000, 750000000, 1000000000, 2500000000, 5000000000, 7500000000, 10000000000,
+};
+const char *const prometheus_les[PROMETHEUS_BOUNDS + 1] = {
+	"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5",
+	"0.75",  "1",    "2.5",   "5",    "7.5",   "10",  "+Inf",
+};
+static const char *const openmetrics_les[PROMETHEUS_BOUNDS] = {
+	"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
+	"0.5",   "0.75", "1.0",   "2.5",  "5.0",   "7.5", "10.0",
 };
 
 static void put_histogram(struct prometheus_job *r, const struct family *f,
@@ -380,13 +382,13 @@ static void put_histogram(struct prometheus_job *r, const struct family *f,
 	uint64_t below = 0;
 	unsigned int cell = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(boundaries); i++) {
-		unsigned int last = histogram_index(boundaries[i].ns);
+	for (size_t i = 0; i < PROMETHEUS_BOUNDS; i++) {
+		unsigned int last = histogram_index(prometheus_bounds_ns[i]);
 
 		for (; cell <= last; cell++)
 			below += s->cells[cell];
 		put_head(r, f->name, "_bucket", s,
-			 is_openmetrics ? boundaries[i].openmetrics : boundaries[i].text);
+			 is_openmetrics ? openmetrics_les[i] : prometheus_les[i]);
 		token_put_u64(r->out, below);
 		strbuf_puts(r->out, "\n");
 	}
@@ -483,7 +485,7 @@ static void print(struct prometheus_job *r, size_t lines)
 			put_family(r, f, &s);
 		f->is_begun = true;
 		put_series(r, f, &s);
-		printed += s.kind == METRIC_HISTOGRAM ? ARRAY_LEN(boundaries) + 3 : 1;
+		printed += s.kind == METRIC_HISTOGRAM ? PROMETHEUS_BOUNDS + 3 : 1;
 	}
 }
 

@@ -11,6 +11,11 @@
 
 enum prometheus_format { PROMETHEUS_TEXT, PROMETHEUS_OPENMETRICS };
 
+/* Upper bounds of the buckets of a histogram, and their `le`. */
+#define PROMETHEUS_BOUNDS 14
+extern const uint64_t prometheus_bounds_ns[PROMETHEUS_BOUNDS];
+extern const char *const prometheus_les[PROMETHEUS_BOUNDS + 1];
+
 /* One series; everything is borrowed until the next call of get. */
 struct prometheus_series {
 	const char *name, *unit, *help;
