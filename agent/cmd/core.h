@@ -63,6 +63,7 @@ struct core {
 	struct core_ferry *ferry; /* NULL: no upper aggregator */
 	struct history *history;  /* NULL: none is kept */
 	struct loop_watch *history_watch;
+	struct core_query *query; /* NULL: no history */
 	bool is_folding, is_history_failing;
 	bool is_ready, is_stuck, is_full, is_waiting;
 	int exit_code;

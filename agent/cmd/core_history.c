@@ -6,6 +6,8 @@
  */
 #include "cmd/core.h"
 
+#include "cmd/core_query.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -120,6 +122,8 @@ void core_history_open(struct core *c)
 		log_error("core", "history cannot be kept, going on without", "why=\"%s\"", e.text);
 		return;
 	}
+	if (core_query_open(path, c->history, c->config, &c->query, &e) < 0)
+		log_error("core", "history cannot be asked", "why=\"%s\"", e.text);
 	if (loop_add_fd(c->loop, history_fd(c->history), LOOP_READ, on_reached, c,
 			&c->history_watch) < 0)
 		log_warning("core", "folds are noticed late", "why=\"%s\"", err_text(-ENOMEM));
@@ -128,6 +132,7 @@ void core_history_open(struct core *c)
 void core_history_close(struct core *c)
 {
 	c->history_watch = loop_remove(c->history_watch);
+	c->query = core_query_close(c->query);
 	c->history = history_close(c->history);
 }
 

@@ -2,6 +2,8 @@
 /* What the core answers over HTTP: metrics, health, and the JSON of the API. Only reads. */
 #include "cmd/core.h"
 
+#include "cmd/core_query.h"
+
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cmd/door_page.h"
@@ -254,6 +256,11 @@ static void on_series(void *data, const struct http_request *q, struct http_resp
 	struct fleet_source fleet = {0};
 	struct prometheus_source source;
 
+	/* Prometheus's way to ask, of history. */
+	if (http_request_arg(q, "match[]")) {
+		core_query_series(data, q, r);
+		return;
+	}
 	if (view_open(data, q, &fleet) < 0) {
 		fail(r, 500, "no memory for the view");
 		return;
@@ -301,12 +308,26 @@ static void on_signals(void *data, const struct http_request *q, struct http_res
 int core_http_open(struct core *c, struct err *e)
 {
 	static const struct http_route routes[] = {
-		{"/metrics", on_metrics},        {"/healthz", on_healthz},
-		{"/readyz", on_readyz},          {"/api/v1/agents", on_agents},
-		{"/api/v1/series", on_series},   {"/api/v1/events", on_events},
-		{"/api/v1/signals", on_signals},
+		{"/metrics", on_metrics, false},
+		{"/healthz", on_healthz, false},
+		{"/readyz", on_readyz, false},
+		{"/api/v1/agents", on_agents, false},
+		{"/api/v1/series", on_series, true},
+		{"/api/v1/events", on_events, false},
+		{"/api/v1/signals", on_signals, false},
+		{"/api/v1/query", core_query_instant, true},
+		{"/api/v1/query_range", core_query_range, true},
+		{"/api/v1/labels", core_query_labels, true},
+		{"/api/v1/label/*/values", core_query_values, false},
+		{"/api/v1/metadata", core_query_metadata, false},
+		{"/api/v1/status/buildinfo", core_query_buildinfo, false},
 	};
 
-	return http_server_open(c->loop, c->config->api_address, routes, ARRAY_LEN(routes), c,
-				&c->http, e);
+	int r = http_server_open(c->loop, c->config->api_address, routes, ARRAY_LEN(routes), c,
+				 &c->http, e);
+
+	/* Queries are made by a thread: here they only wait. */
+	if (r >= 0)
+		http_server_set_jobs(c->http, CORE_QUERIES_MAX);
+	return r;
 }

@@ -128,8 +128,8 @@ static void on_healthz(void *data, const struct http_request *q, struct http_res
 }
 
 static const struct http_route routes[] = {
-	{"/metrics", on_metrics},
-	{"/healthz", on_healthz},
+	{"/metrics", on_metrics, false},
+	{"/healthz", on_healthz, false},
 };
 
 static void http_open(struct courier *c)

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "base/log.h"
+#include "outlet/http_form.h"
 #include "outlet/http_jobs.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ struct http_connection {
 	uint64_t since_ns;
 	bool is_answered; /* the answer is on its way */
 	bool is_evicted;
+	struct http_form form; /* of the request at hand */
 };
 
 struct http_server {
@@ -49,19 +51,47 @@ struct http_server {
 
 struct http_request {
 	struct MHD_Connection *connection;
+	const struct http_form *form; /* NULL: a GET */
+	char part[256];
 };
 
 DEFINE_CLEANUP(struct http_server *, http_server_close)
 
+struct search {
+	const char *key, *value;
+	size_t left;
+};
+
+static enum MHD_Result on_argument(void *data, enum MHD_ValueKind kind, const char *key,
+				   const char *value)
+{
+	struct search *s = data;
+
+	(void)kind;
+	if (!str_equal(key, s->key) || s->left--)
+		return MHD_YES;
+	s->value = value ? value : "";
+	return MHD_NO;
+}
+
+const char *http_request_arg_at(const struct http_request *q, const char *key, size_t at)
+{
+	struct search s = {.key = key, .left = at};
+
+	if (q->form)
+		return http_form_find(q->form, key, at);
+	MHD_get_connection_values(q->connection, MHD_GET_ARGUMENT_KIND, on_argument, &s);
+	return s.value;
+}
+
 const char *http_request_arg(const struct http_request *q, const char *key)
 {
-	const char *value = NULL;
-	size_t size;
+	return http_request_arg_at(q, key, 0);
+}
 
-	if (MHD_lookup_connection_value_n(q->connection, MHD_GET_ARGUMENT_KIND, key, strlen(key),
-					  &value, &size) != MHD_YES)
-		return NULL;
-	return value ? value : "";
+const char *http_request_part(const struct http_request *q)
+{
+	return q->part;
 }
 
 const char *http_request_header(const struct http_request *q, const char *name)
@@ -97,20 +127,48 @@ static enum MHD_Result answer(struct MHD_Connection *connection, struct http_res
 	MHD_add_response_header(response, "Cache-Control", "no-store");
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 	if (r->status == 405)
-		MHD_add_response_header(response, "Allow", "GET, HEAD");
+		MHD_add_response_header(response, "Allow",
+					"GET, HEAD"); /* and POST where it is a query */
 	result = MHD_queue_response(connection, r->status, response);
 	MHD_destroy_response(response);
 	return result;
 }
 
-static void route(const struct http_server *s, const struct http_request *q, const char *path,
+/* part: HTTP_HEADER_BYTES bound it; what is longer than its room is none of ours. */
+static bool path_matches(const char *pattern, const char *path, char *part, size_t size)
+{
+	const char *star = strchr(pattern, '*');
+	size_t before = star ? (size_t)(star - pattern) : 0, n;
+
+	if (!star)
+		return str_equal(path, pattern);
+	if (strncmp(path, pattern, before) != 0)
+		return false;
+	n = strcspn(path + before, "/");
+	if (!n || n >= size || !str_equal(path + before + n, star + 1))
+		return false;
+	memcpy(part, path + before, n);
+	part[n] = '\0';
+	return true;
+}
+
+static const struct http_route *route_find(const struct http_server *s, const char *path,
+					   char *part, size_t size)
+{
+	for (size_t i = 0; i < s->route_count; i++)
+		if (path_matches(s->routes[i].path, path, part, size))
+			return &s->routes[i];
+	return NULL;
+}
+
+static void route(const struct http_server *s, struct http_request *q, const char *path,
 		  struct http_response *r)
 {
-	for (size_t i = 0; i < s->route_count; i++) {
-		if (str_equal(path, s->routes[i].path)) {
-			s->routes[i].handler(s->data, q, r);
-			return;
-		}
+	const struct http_route *found = route_find(s, path, q->part, sizeof(q->part));
+
+	if (found) {
+		found->handler(s->data, q, r);
+		return;
 	}
 	r->status = 404;
 	strbuf_puts(&r->body, "no such path; there are:\n");
@@ -118,14 +176,36 @@ static void route(const struct http_server *s, const struct http_request *q, con
 		strbuf_printf(&r->body, "%s\n", s->routes[i].path);
 }
 
-static void mark_answered(struct MHD_Connection *connection)
+static struct http_connection *connection_of(struct MHD_Connection *connection)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	struct http_connection *c = info ? info->socket_context : NULL;
+
+	return info ? info->socket_context : NULL;
+}
+
+static void mark_answered(struct MHD_Connection *connection)
+{
+	struct http_connection *c = connection_of(connection);
 
 	if (c)
 		c->is_answered = true;
+}
+
+/* Where a form may be sent to, and says that it is one. */
+static struct http_form *form_begin(const struct http_server *s, struct MHD_Connection *connection,
+				    const char *path, const char *method)
+{
+	const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Type");
+	struct http_connection *c = connection_of(connection);
+	const struct http_route *found;
+	char part[256];
+
+	if (!str_equal(method, "POST") || !c || !type ||
+	    strncasecmp(type, HTTP_FORM_TYPE, strlen(HTTP_FORM_TYPE)) != 0)
+		return NULL;
+	found = route_find(s, path, part, sizeof(part));
+	return found && found->takes_form ? &c->form : NULL;
 }
 
 /* The response is the job's from here, or says why there is none. */
@@ -140,8 +220,8 @@ static bool defer(struct http_server *s, struct MHD_Connection *connection, stru
 	}
 	r->drop(r->job);
 	strbuf_reset(&r->body);
-	strbuf_printf(&r->body, "busy: %d large answers are being made; try again\n",
-		      HTTP_JOBS_MAX);
+	strbuf_printf(&r->body, "busy: %u large answers are being made; try again\n",
+		      http_jobs_max(s->jobs));
 	r->status = 503;
 	r->content_type = "text/plain; charset=utf-8";
 	return false;
@@ -156,24 +236,30 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 	struct http_response r = {.status = 200, .content_type = "text/plain; charset=utf-8"};
 	struct http_response *made = http_jobs_answer(s->jobs, *request_context);
 	bool is_reading = str_equal(method, "GET") || str_equal(method, "HEAD");
+	struct http_form *form = is_reading ? NULL : form_begin(s, connection, path, method);
 
 	(void)version;
-	(void)upload;
 	CHECK(s->magic == SERVER_MAGIC);
 	if (made)
 		return answer(connection, made);
 	/* The first call comes before the body. An answer now would close the connection: right for
-	 * a method that nobody serves, not for a GET. */
-	if (is_reading && !*request_context) {
+	 * a method that nobody serves, not for a GET or a form. */
+	if ((is_reading || form) && !*request_context) {
 		*request_context = s;
 		return MHD_YES;
 	}
-	if (is_reading && *upload_size) {
-		*upload_size = 0; /* a GET with a body: nobody reads it */
+	if ((is_reading || form) && *upload_size) {
+		if (form) /* a GET with a body: nobody reads it */
+			http_form_add(form, upload, *upload_size);
+		*upload_size = 0;
 		return MHD_YES;
 	}
 	strbuf_init(&r.body, HTTP_BODY_BYTES);
-	if (is_reading) {
+	if (form && !http_form_end(form)) {
+		r.status = 413;
+		strbuf_printf(&r.body, "a form of more than %u bytes\n", HTTP_FORM_BYTES);
+	} else if (is_reading || form) {
+		q.form = form;
 		route(s, &q, path, &r);
 	} else {
 		r.status = 405;
@@ -215,8 +301,10 @@ static void on_connection(void *data, struct MHD_Connection *connection, void **
 	const union MHD_ConnectionInfo *info;
 
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-		if (c)
+		if (c) {
 			c->fd = -1;
+			http_form_fini(&c->form);
+		}
 		return;
 	}
 	make_room(s);
@@ -234,9 +322,7 @@ static void on_connection(void *data, struct MHD_Connection *connection, void **
 static void on_completed(void *data, struct MHD_Connection *connection, void **request_context,
 			 enum MHD_RequestTerminationCode code)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	struct http_connection *c = info ? info->socket_context : NULL;
+	struct http_connection *c = connection_of(connection);
 	struct http_server *s = data;
 
 	(void)code;
@@ -245,6 +331,7 @@ static void on_completed(void *data, struct MHD_Connection *connection, void **r
 	if (c) {
 		c->since_ns = clock_mono_ns();
 		c->is_answered = false;
+		http_form_fini(&c->form);
 	}
 }
 
@@ -380,4 +467,9 @@ unsigned int http_server_port(const struct http_server *s)
 void http_server_set_deadline(struct http_server *s, uint64_t ms)
 {
 	s->deadline_ns = ms * NS_PER_MS;
+}
+
+void http_server_set_jobs(struct http_server *s, unsigned int max)
+{
+	http_jobs_set_max(s->jobs, max);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP server on one event loop, for reading only: GET and HEAD, loopback only (TLS is needed for
- * anything else). A service: routes come from whoever opens it.
+ * HTTP server on one event loop, for reading only: GET and HEAD (and POST of a form, where a route
+ * takes arguments so), loopback only (TLS is needed for anything else). A service: routes come from
+ * whoever opens it.
  */
 #pragma once
 
@@ -14,6 +15,8 @@
 #define HTTP_HEADER_BYTES    (32 << 10)  /* per connection, headers and arguments */
 #define HTTP_BODY_BYTES      (64u << 20) /* limit of an answer */
 #define HTTP_JOBS_MAX        4           /* answers in the making; one more is 503 */
+#define HTTP_JOBS_ROOM       32          /* of them at most, see http_server_set_jobs */
+#define HTTP_FORM_BYTES      (32u << 10) /* of a POST */
 
 struct http_server;
 struct http_request;
@@ -34,12 +37,17 @@ struct http_response {
 typedef void (*http_handler_fn)(void *data, const struct http_request *q, struct http_response *r);
 
 struct http_route {
-	const char *path;
+	const char *path; /* one part of it may be "*" */
 	http_handler_fn handler;
+	bool takes_form; /* POST, application/x-www-form-urlencoded: arguments like those of a GET */
 };
 
-/* Query argument, unescaped ("" when it has no value); NULL when it is not there. */
+/* Argument of the query or the form, unescaped ("" when it has no value); NULL when it is not
+ * there. at: the nth of those with the key, from 0. */
 const char *http_request_arg(const struct http_request *q, const char *key);
+const char *http_request_arg_at(const struct http_request *q, const char *key, size_t at);
+/* What stands for the "*" of the route. */
+const char *http_request_part(const struct http_request *q);
 const char *http_request_header(const struct http_request *q, const char *name);
 
 /* Borrows loop, routes and data until close. address is "127.0.0.1:9465" or what listen.h knows.
@@ -53,3 +61,5 @@ unsigned int http_server_port(const struct http_server *s);
 
 /* Other than HTTP_DEADLINE_MS. */
 void http_server_set_deadline(struct http_server *s, uint64_t ms);
+/* Answers in the making other than HTTP_JOBS_MAX: for those that are waited for, not made here. */
+void http_server_set_jobs(struct http_server *s, unsigned int max);

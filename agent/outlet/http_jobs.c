@@ -19,8 +19,8 @@ struct http_jobs {
 	struct loop_watch *timer;
 	void (*pump)(void *data);
 	void *data;
-	unsigned int next;
-	struct http_job jobs[HTTP_JOBS_MAX];
+	unsigned int next, max;
+	struct http_job jobs[HTTP_JOBS_ROOM];
 };
 
 static void finish(struct http_job *j)
@@ -35,8 +35,8 @@ static void on_timer(void *data)
 	struct http_jobs *jobs = data;
 	bool is_any_done = false, is_any_left = false;
 
-	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++) {
-		struct http_job *j = &jobs->jobs[(jobs->next + i) % HTTP_JOBS_MAX];
+	for (unsigned int i = 0; i < HTTP_JOBS_ROOM; i++) {
+		struct http_job *j = &jobs->jobs[(jobs->next + i) % HTTP_JOBS_ROOM];
 
 		if (!j->connection || j->is_done)
 			continue;
@@ -47,7 +47,7 @@ static void on_timer(void *data)
 		break;
 	}
 	jobs->next++;
-	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++)
+	for (unsigned int i = 0; i < HTTP_JOBS_ROOM; i++)
 		is_any_left |= jobs->jobs[i].connection && !jobs->jobs[i].is_done;
 	if (is_any_left)
 		loop_set_timer(jobs->timer, PAUSE_MS, 0);
@@ -62,6 +62,7 @@ int http_jobs_new(struct loop *loop, void (*pump)(void *data), void *data, struc
 
 	if (!jobs)
 		return -ENOMEM;
+	jobs->max = HTTP_JOBS_MAX;
 	jobs->pump = pump;
 	jobs->data = data;
 	r = loop_add_timer(loop, PAUSE_MS, 0, on_timer, jobs, &jobs->timer);
@@ -75,7 +76,7 @@ int http_jobs_new(struct loop *loop, void (*pump)(void *data), void *data, struc
 
 void http_jobs_stop(struct http_jobs *jobs)
 {
-	for (unsigned int i = 0; jobs && i < HTTP_JOBS_MAX; i++)
+	for (unsigned int i = 0; jobs && i < HTTP_JOBS_ROOM; i++)
 		if (jobs->jobs[i].connection && !jobs->jobs[i].is_done)
 			finish(&jobs->jobs[i]);
 }
@@ -85,7 +86,7 @@ struct http_jobs *http_jobs_free(struct http_jobs *jobs)
 	if (!jobs)
 		return NULL;
 	loop_remove(jobs->timer);
-	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++)
+	for (unsigned int i = 0; i < HTTP_JOBS_ROOM; i++)
 		strbuf_fini(&jobs->jobs[i].response.body);
 	free(jobs);
 	return NULL;
@@ -94,7 +95,7 @@ struct http_jobs *http_jobs_free(struct http_jobs *jobs)
 void *http_jobs_add(struct http_jobs *jobs, struct MHD_Connection *connection,
 		    struct http_response *r)
 {
-	for (unsigned int i = 0; i < HTTP_JOBS_MAX; i++) {
+	for (unsigned int i = 0; i < jobs->max; i++) {
 		struct http_job *j = &jobs->jobs[i];
 
 		if (j->connection)
@@ -109,7 +110,7 @@ void *http_jobs_add(struct http_jobs *jobs, struct MHD_Connection *connection,
 
 static struct http_job *job_of(struct http_jobs *jobs, void *context)
 {
-	for (unsigned int i = 0; jobs && i < HTTP_JOBS_MAX; i++)
+	for (unsigned int i = 0; jobs && i < HTTP_JOBS_ROOM; i++)
 		if (context == &jobs->jobs[i])
 			return &jobs->jobs[i];
 	return NULL;
@@ -132,4 +133,14 @@ void http_jobs_remove(struct http_jobs *jobs, void *context)
 		j->response.drop(j->response.job);
 	strbuf_fini(&j->response.body);
 	*j = (struct http_job){0};
+}
+
+void http_jobs_set_max(struct http_jobs *jobs, unsigned int max)
+{
+	jobs->max = max < HTTP_JOBS_ROOM ? max : HTTP_JOBS_ROOM;
+}
+
+unsigned int http_jobs_max(const struct http_jobs *jobs)
+{
+	return jobs->max;
 }

@@ -101,6 +101,19 @@ static void make(void *data, const struct http_request *q, struct http_response 
 	begun++;
 }
 
+/* What stood for the "*", and all of the arguments. */
+static void twice(void *data, const struct http_request *q, struct http_response *r)
+{
+	const char *value;
+
+	(void)data;
+	strbuf_printf(&r->body, "%s:", http_request_part(q));
+	for (size_t i = 0; (value = http_request_arg_at(q, "a[]", i)); i++)
+		strbuf_printf(&r->body, " <%s>", value);
+	value = http_request_arg(q, "b");
+	strbuf_printf(&r->body, " b=%s\n", value ? value : "(none)");
+}
+
 static void release(void *data, const struct http_request *q, struct http_response *r)
 {
 	(void)data;
@@ -109,9 +122,11 @@ static void release(void *data, const struct http_request *q, struct http_respon
 	strbuf_puts(&r->body, "released\n");
 }
 
-static const struct http_route routes[] = {{"/hello", hello}, {"/big", big},
-					   {"/huge", huge},   {"/nothing", nothing},
-					   {"/made", make},   {"/release", release}};
+static const struct http_route routes[] = {
+	{"/hello", hello, false},      {"/big", big, false},   {"/huge", huge, false},
+	{"/nothing", nothing, false},  {"/made", make, false}, {"/release", release, false},
+	{"/say/*/twice", twice, true},
+};
 
 static char greeting[] = "hi";
 
@@ -492,9 +507,64 @@ static void test_open_errors(void **state)
 	loop_close(loop);
 }
 
+static void post(const char *path, const char *type, const char *body, struct strbuf *out)
+{
+	char head[256];
+	_cleanup_close_ int fd = dial();
+
+	snprintf(head, sizeof(head),
+		 "POST %s HTTP/1.1\r\nContent-Type: %s\r\nContent-Length: %zu\r\n" CLOSE, path,
+		 type, strlen(body));
+	strbuf_reset(out);
+	say(fd, head);
+	say(fd, body);
+	hear(fd, out);
+}
+
+#define FORM "application/x-www-form-urlencoded"
+
+static void forms(void **state)
+{
+	char large[HTTP_FORM_BYTES + 2];
+	struct strbuf out;
+
+	(void)state;
+	strbuf_init(&out, 1 << 20);
+	ask("GET /say/it/twice?a%5B%5D=1&a[]=two%20words&b HTTP/1.1\r\n" CLOSE, &out);
+	assert_non_null(strstr(out.data, "\r\n\r\nit: <1> <two words> b=\n"));
+	post("/say/it/twice", FORM, "a%5b%5D=1&a[]=two+w%6frds&b=x%3Dy&c", &out);
+	assert_non_null(strstr(out.data, "\r\n\r\nit: <1> <two words> b=x=y\n"));
+	post("/say/it/twice", FORM "; charset=utf-8", "", &out);
+	assert_non_null(strstr(out.data, "\r\n\r\nit: b=(none)\n"));
+	/* Escapes that are none stay, a NUL goes. */
+	post("/say/%2a/twice", FORM, "b=%zz%0%00%4&&=&", &out);
+	assert_non_null(strstr(out.data, "\r\n\r\n*: b=%zz%0%4\n"));
+	memset(large, 'x', sizeof(large));
+	large[0] = 'b';
+	large[1] = '=';
+	large[sizeof(large) - 2] = '\0';
+	post("/say/it/twice", FORM, large, &out);
+	assert_non_null(strstr(out.data, "b=xxx"));
+	large[sizeof(large) - 2] = 'x';
+	large[sizeof(large) - 1] = '\0';
+	post("/say/it/twice", FORM, large, &out);
+	assert_non_null(strstr(out.data, "HTTP/1.1 413 "));
+	/* Only forms, and only where they are taken. */
+	post("/say/it/twice", "application/json", "{}", &out);
+	assert_non_null(strstr(out.data, "HTTP/1.1 405 "));
+	post("/hello", FORM, "name=x", &out);
+	assert_non_null(strstr(out.data, "HTTP/1.1 405 "));
+	ask("GET /say//twice HTTP/1.1\r\n" CLOSE, &out);
+	assert_non_null(strstr(out.data, "HTTP/1.1 404 "));
+	ask("GET /say/a/b/twice HTTP/1.1\r\n" CLOSE, &out);
+	assert_non_null(strstr(out.data, "HTTP/1.1 404 "));
+	strbuf_fini(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(forms),
 		cmocka_unit_test(test_get),
 		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_refusals),
