@@ -75,6 +75,28 @@ static void check_texts(const struct frame *f)
 			strlen(f->events[i].gateway) <= FRAME_GATEWAY_MAX);
 }
 
+/* What can be read with the dictionary can be read without it, and says as much. */
+static void check_without_dictionary(const struct frame *f, const uint8_t *data, size_t size)
+{
+	struct frame *again = NULL;
+	uint8_t *simple;
+	size_t simple_size;
+
+	REQUIRE(frame_without_dictionary(data, size, &simple, &simple_size) == 0);
+	REQUIRE(!simple == !frame_dictionary_of(data, size));
+	if (!simple)
+		return;
+	REQUIRE(!frame_dictionary_of(simple, simple_size));
+	if (simple_size <= FRAME_SEALED_MAX) {
+		REQUIRE(frame_decode(simple, simple_size, &again, NULL) == 0);
+		REQUIRE(again->sequence == f->sequence && again->event_count == f->event_count &&
+			again->definition_count == f->definition_count &&
+			again->histogram_count == f->histogram_count);
+		frame_free(again);
+	}
+	free(simple);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct frame *f = NULL;
@@ -96,6 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_ids(f);
 		check_histograms(f);
 		check_texts(f);
+		check_without_dictionary(f, copy, size);
 		frame_free(f);
 	}
 	free(copy);
