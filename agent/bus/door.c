@@ -479,6 +479,7 @@ static int listen_for(struct door *d, unsigned int link, const char *address, st
 static int open_all(struct door *d, struct err *e)
 {
 	const struct fanout_limits limits = {.subscribers = d->spec.subscribers,
+					     .queue_bytes = d->spec.subscriber_bytes,
 					     .tls = d->spec.tls,
 					     .names = d->spec.names,
 					     .name_count = d->spec.name_count,

@@ -21,6 +21,7 @@ struct door_spec {
 	const char *gate_dir;                                 /* the private directory */
 	unsigned int connections;
 	unsigned int subscribers;
+	size_t subscriber_bytes; /* that may wait for each; 0: fanout's default */
 	/* Of tls+tcp:// addresses, may be NULL; names: who may subscribe (bus/passport.h), none: all.
 	 * Borrowed. */
 	struct credentials *tls;

@@ -5,13 +5,17 @@
 #include "bus/peer.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define SUBSCRIBERS    256
 #define QUEUE_BYTES    (4u << 20)
 #define QUEUE_MESSAGES 16384
 #define TOTAL_BYTES    (64u << 20)
+#define UNSENT_BYTES   (128 << 10)
 
 struct subscriber {
 	struct fanout *fanout;
@@ -101,12 +105,16 @@ static void on_accept(void *data, int fd)
 		.on_secure = on_secure,
 		.on_closed = on_closed,
 	};
+	const int unsent = UNSENT_BYTES;
 	struct subscriber *s;
 
 	if (f->stats.subscribers >= f->limits.subscribers) {
 		refuse(f, fd, TURNSTILE_FULL);
 		return;
 	}
+	/* What waits in the kernel cannot be dropped any more: little does. */
+	if (!acceptor_is_ipc(f->acceptor))
+		setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	s = calloc(1, sizeof(*s));
 	if (!s || peer_open(f->loop, fd, &spec, false, s, &s->peer) < 0) {
 		free(s);

@@ -25,6 +25,7 @@ struct door_process {
 	struct turnstile turnstile;
 	struct refusals refusals;
 	struct door_stats said;
+	uint64_t dropped; /* that are in the page */
 };
 
 static void on_supervisor(void *data, int fd, unsigned int events)
@@ -86,6 +87,9 @@ static void on_look(void *data)
 
 	door_stats(p->door, &s);
 	door_page_set(&p->page->clients, s.connections);
+	/* The page outlives this process. */
+	door_page_set(&p->page->dropped, p->page->dropped + s.bus.dropped - p->dropped);
+	p->dropped = s.bus.dropped;
 }
 
 /* At once, before a new subscriber's handshake can be done: the core publishes nothing while there
@@ -174,6 +178,7 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 		.gate_dir = dir,
 		.connections = raise_descriptors((unsigned int)config->door_connections),
 		.subscribers = SUBSCRIBERS_MOST,
+		.subscriber_bytes = config->door_subscriber_bytes,
 		.names = (const char *const *)config->door_subscribers_san.items,
 		.name_count = config->door_subscribers_san.count,
 		.turnstile = &p->turnstile,

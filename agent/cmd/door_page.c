@@ -13,6 +13,7 @@ static const struct row {
 	{METRIC_ID_DOOR_CONNECTIONS, "what", "client", offsetof(struct door_page, clients)},
 	{METRIC_ID_DOOR_CONNECTIONS, "what", "subscriber", offsetof(struct door_page, subscribers)},
 	{METRIC_ID_DOOR_ACCEPTED, NULL, NULL, offsetof(struct door_page, counts.accepted)},
+	{METRIC_ID_DOOR_DROPPED, NULL, NULL, offsetof(struct door_page, dropped)},
 	{METRIC_ID_DOOR_HANDSHAKES, "how", "full",
 	 offsetof(struct door_page, counts.handshakes_full)},
 	{METRIC_ID_DOOR_HANDSHAKES, "how", "resumed",
@@ -45,6 +46,7 @@ void door_page_read(const struct door_page *p, struct door_page *ret)
 	turnstile_counts_read(&p->counts, &ret->counts);
 	ret->clients = __atomic_load_n(&p->clients, __ATOMIC_RELAXED);
 	ret->subscribers = __atomic_load_n(&p->subscribers, __ATOMIC_RELAXED);
+	ret->dropped = __atomic_load_n(&p->dropped, __ATOMIC_RELAXED);
 	ret->loads = __atomic_load_n(&p->loads, __ATOMIC_RELAXED);
 	ret->load_failures = __atomic_load_n(&p->load_failures, __ATOMIC_RELAXED);
 	ret->expires_s = __atomic_load_n(&p->expires_s, __ATOMIC_RELAXED);

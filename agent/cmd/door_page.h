@@ -11,6 +11,7 @@
 struct door_page {
 	struct turnstile_counts counts;
 	uint64_t clients, subscribers; /* connected now */
+	uint64_t dropped;              /* messages, of slow subscribers */
 	uint64_t loads, load_failures; /* of the TLS files */
 	uint64_t expires_s;            /* our certificate, Unix time; 0: no TLS */
 };

@@ -482,7 +482,7 @@ static void fan_out_limits(void **state)
 	run_until(has_refused);
 	fds_count = 2;
 	run_until(are_ready);
-	/* Nobody reads: the kernel takes some megabytes, then the queues their limit. */
+	/* Nobody reads: the kernel takes a little, then the queues their limit. */
 	for (unsigned int i = 0; i < 30000; i++)
 		assert_int_equal(fanout_publish(fanout, message, sizeof(message)), 0);
 	fanout_stats(fanout, &stats);
@@ -492,12 +492,11 @@ static void fan_out_limits(void **state)
 	assert_true(stats.queued_bytes <= 15000 + 2 * sizeof(message));
 	assert_int_equal(fanout_publish(fanout, message, SP_MESSAGE_MAX + 1), -EMSGSIZE);
 	recv(fds[0], got, SP_HANDSHAKE, MSG_WAITALL);
-	while (recv(fds[0], got, sizeof(got), n < 1000 ? MSG_WAITALL : MSG_DONTWAIT) ==
-	       sizeof(got)) {
+	while (recv(fds[0], got, sizeof(got), n < 50 ? MSG_WAITALL : MSG_DONTWAIT) == sizeof(got)) {
 		assert_int_equal(sp_get32(got + 4), sizeof(message));
 		n++;
 	}
-	assert_true(n >= 1000);
+	assert_true(n >= 50);
 	for (unsigned int i = 0; i < 3; i++)
 		close(fds[i]);
 	fanout = fanout_close(fanout);
