@@ -183,7 +183,7 @@ static void print_json(FILE *out, json_t *o)
 	json_decref(o);
 }
 
-static void bulletin_json(FILE *out, const struct bulletin *b)
+static void bulletin_json(FILE *out, const struct bulletin *b, bool is_snapshot)
 {
 	json_t *o = json_object(), *list;
 	char epoch[24];
@@ -192,6 +192,8 @@ static void bulletin_json(FILE *out, const struct bulletin *b)
 	json_object_set_new(o, "topic", json_string(clean(b->topic)));
 	json_object_set_new(o, "epoch", json_string(epoch));
 	json_object_set_new(o, "sequence", whole(b->sequence));
+	if (is_snapshot)
+		json_object_set_new(o, "snapshot", json_true());
 	json_object_set_new(o, "time", json_real((double)b->body->time_ms / 1e3));
 	list = json_array();
 	for (size_t i = 0; i < b->body->n_series; i++)
@@ -257,7 +259,7 @@ static void signal_line(FILE *out, const Tidegate__BusSignal *s)
 	fprintf(out, " %s\n", clean(s->reason));
 }
 
-static void bulletin_lines(FILE *out, const struct bulletin *b)
+static void bulletin_lines(FILE *out, const struct bulletin *b, bool is_snapshot)
 {
 	time_t seconds = (time_t)(b->body->time_ms / 1000);
 	char when[32] = "?";
@@ -265,8 +267,8 @@ static void bulletin_lines(FILE *out, const struct bulletin *b)
 
 	if (!gmtime_r(&seconds, &tm) || !strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm))
 		str_copy(when, sizeof(when), "?");
-	fprintf(out, "%s.%03uZ %s #%llu\n", when, (unsigned int)(b->body->time_ms % 1000),
-		clean(b->topic), (unsigned long long)b->sequence);
+	fprintf(out, "%s.%03uZ %s #%llu%s\n", when, (unsigned int)(b->body->time_ms % 1000),
+		clean(b->topic), (unsigned long long)b->sequence, is_snapshot ? " snapshot" : "");
 	for (size_t i = 0; i < b->body->n_series; i++)
 		series_line(out, b->body->series[i]);
 	for (size_t i = 0; i < b->body->n_events; i++) {
@@ -286,12 +288,20 @@ static void bulletin_lines(FILE *out, const struct bulletin *b)
 			(unsigned long long)b->body->topics[i]->sequence);
 }
 
-void tail_print_bulletin(FILE *out, const struct bulletin *b, bool is_json)
+void tail_print_bulletin(FILE *out, const struct bulletin *b, bool is_snapshot, bool is_json)
 {
 	if (is_json)
-		bulletin_json(out, b);
+		bulletin_json(out, b, is_snapshot);
 	else
-		bulletin_lines(out, b);
+		bulletin_lines(out, b, is_snapshot);
+}
+
+void tail_print_complete(FILE *out, size_t topics, bool is_json)
+{
+	if (is_json)
+		print_json(out, json_pack("{s:{s:o}}", "complete", "topics", whole(topics)));
+	else
+		fprintf(out, "snapshot complete: %zu topics\n", topics);
 }
 
 void tail_print_note(FILE *out, const char *topic, const struct subscriber_note *note, bool is_json)

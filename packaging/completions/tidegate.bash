@@ -19,11 +19,11 @@ _tidegate() {
 		return
 	fi
 	case $previous in
-	--config | --file | --svg | --folded | --segment | --policy | --trace)
+	--config | --file | --svg | --folded | --segment | --policy | --trace | --ca | --cert | --key)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
-	--gateway | --instance | --seconds | --deadline | --topic | --interval)
+	--gateway | --instance | --seconds | --deadline | --topic | --metric | --count | --snapshots | --interval)
 		return
 		;;
 	esac

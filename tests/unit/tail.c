@@ -377,7 +377,7 @@ static void hostile_servers(void **state)
 		const char *want;
 	} cases[] = {
 		{"HTTP/1.1 400 Bad\r\n", 18, "cannot subscribe"},
-		{rep, sizeof(rep), "it is no publisher"},
+		{rep, sizeof(rep), "another protocol of SP"},
 		{pub, sizeof(pub), "connection lost"},
 		{huge, sizeof(huge), "does not speak SP"},
 	};
