@@ -40,8 +40,9 @@ static uint64_t cookie_of(unsigned int call)
 
 static struct gclink at_entry(const char *program, const struct finder_function *f, uint64_t cookie)
 {
-	return (struct gclink){
-		.program = program, .count = 1, .places[0] = {f->entry.offset, cookie}};
+	return (struct gclink){.program = program,
+			       .count = 1,
+			       .places[0] = {.offset = f->entry.offset, .cookie = cookie}};
 }
 
 static struct gclink at_exits(const char *program, const struct finder_function *f, uint64_t cookie)
