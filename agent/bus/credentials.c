@@ -14,8 +14,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#define FILE_MAX  (1u << 20) /* a bundle of authorities is about 250 kB */
-#define CHAIN_MAX 8          /* certificates in a chain that a peer may send */
+#define FILE_MAX (1u << 20) /* a bundle of authorities is about 250 kB */
 
 enum { FILE_CA, FILE_CERTIFICATE, FILE_KEY, FILES };
 
@@ -204,7 +203,7 @@ static int keyring_new(const struct credentials *c, struct keyring **ret, struct
 		    0)
 		return err_set(e, -ENOMEM, "%s: out of memory", c->paths[FILE_CERTIFICATE]);
 	/* No peer may make us compute with huge keys or endless chains. */
-	gnutls_certificate_set_verify_limits(k->x509, 8200, CHAIN_MAX);
+	gnutls_certificate_set_verify_limits(k->x509, 8200, KEYRING_CHAIN_MAX);
 	r = read_authorities(k, c, hash, buf, e);
 	if (r == 0)
 		r = read_own(k, c, hash, buf, e);

@@ -11,6 +11,8 @@
 #include <gnutls/gnutls.h>
 #include <stdint.h>
 
+#define KEYRING_CHAIN_MAX 8 /* certificates in a chain that a peer may send */
+
 struct credentials;
 
 struct credentials_files {

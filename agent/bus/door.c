@@ -8,17 +8,13 @@
 #include "bus/fanout.h"
 #include "bus/passport.h"
 #include "bus/peer.h"
+#include "bus/seats.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* A hop is 20 bits of slot and 11 of generation, its high bit clear. */
-#define SLOT_BITS       20
-#define SLOT_MASK       ((1u << SLOT_BITS) - 1)
-#define GENERATION_MASK 0x7ffu
 
 #define BUDGET_BYTES   (64u << 20)
 #define READ_RATE      (16u << 20)
@@ -32,6 +28,7 @@
 #define ANSWER_NS      (5 * NS_PER_S) /* then its requests are taken for lost */
 #define MESSAGE_NS     (30 * NS_PER_S)
 #define TICK_MS        1000
+#define RECHECKS       500 /* clients a tick whose certificates are looked at again */
 #define RETRY_FIRST_MS 20
 #define RETRY_LAST_MS  500
 
@@ -50,17 +47,12 @@ static const struct {
 struct client {
 	struct door *door;
 	struct peer *peer;
-	unsigned int slot, link;
+	uint32_t seat;
+	unsigned int link;
 	unsigned int in_flight;
 	const struct passport *passport;
 	bool is_blocked; /* by in_flight */
 	uint64_t blocked_ns;
-};
-
-struct slot {
-	struct client *client;
-	unsigned int next_free;
-	uint32_t generation;
 };
 
 struct link {
@@ -87,16 +79,14 @@ struct door {
 	struct listener listeners[2]; /* LINK_REQ, LINK_SNAP */
 	struct fanout *fanout;
 	struct link links[LINKS];
-	struct slot *slots;
-	unsigned int free_slot, slots_used;
+	struct seats seats; /* of clients */
+	uint32_t recheck;   /* the seat that was looked at last */
 	struct sp_budget budget;
 	struct passport local; /* of clients without TLS */
 	size_t held;           /* bytes of all parcels */
 	struct loop_watch *tick, *turn;
 	struct door_stats stats;
 };
-
-#define NO_SLOT UINT32_MAX
 
 /* ---- clients ---- */
 
@@ -109,8 +99,8 @@ static void link_update_clients(struct link *l, bool has_lost)
 {
 	struct door *d = l->door;
 
-	for (unsigned int i = 0; i < d->slots_used; i++) {
-		struct client *c = d->slots[i].client;
+	for (unsigned int i = 0; i < d->seats.used; i++) {
+		struct client *c = seats_at(&d->seats, i);
 
 		if (!c || c->link != l->kind)
 			continue;
@@ -168,7 +158,7 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 	if (r > (SP_HOPS_MAX - 1) * 4)
 		return -EPROTO;
 	trace = (size_t)r;
-	sp_put32(head, (d->slots[c->slot].generation & GENERATION_MASK) << SLOT_BITS | c->slot);
+	sp_put32(head, seats_hop(&d->seats, c->seat));
 	memcpy(head + head_size, message, trace);
 	head_size += trace;
 	head_size += passport_pack(c->passport, head + head_size);
@@ -196,11 +186,8 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 static void client_free(struct client *c)
 {
 	struct door *d = c->door;
-	struct slot *s = &d->slots[c->slot];
 
-	s->client = NULL;
-	s->next_free = d->free_slot;
-	d->free_slot = c->slot;
+	seats_give_back(&d->seats, c->seat);
 	d->stats.connections--;
 	free(c);
 }
@@ -222,17 +209,6 @@ static void client_end(struct client *c)
 
 	client_free(c);
 	peer_close(peer);
-}
-
-static unsigned int slot_take(struct door *d)
-{
-	unsigned int slot = d->free_slot;
-
-	if (slot != NO_SLOT) {
-		d->free_slot = d->slots[slot].next_free;
-		return slot;
-	}
-	return d->slots_used < d->spec.connections ? d->slots_used++ : NO_SLOT;
 }
 
 static int on_secure(void *data, struct peer *peer, const struct passport *passport)
@@ -278,26 +254,20 @@ static void on_accept(void *data, int fd)
 		.on_message = on_request,
 		.on_closed = on_client_closed,
 	};
-	struct client *c = NULL;
-	unsigned int slot = slot_take(d);
+	struct client *c = calloc(1, sizeof(*c));
+	uint32_t seat = c ? seats_take(&d->seats, c) : SEATS_NONE;
 
-	if (slot != NO_SLOT)
-		c = calloc(1, sizeof(*c));
-	if (!c || peer_open(d->loop, fd, &spec, false, c, &c->peer) < 0) {
-		if (slot != NO_SLOT) {
-			d->slots[slot].next_free = d->free_slot;
-			d->free_slot = slot;
-		}
-		refuse(listener, fd, slot == NO_SLOT ? TURNSTILE_FULL : TURNSTILE_MEMORY);
+	if (seat == SEATS_NONE || peer_open(d->loop, fd, &spec, false, c, &c->peer) < 0) {
+		refuse(listener, fd, c && seat == SEATS_NONE ? TURNSTILE_FULL : TURNSTILE_MEMORY);
+		if (seat != SEATS_NONE)
+			seats_give_back(&d->seats, seat);
 		free(c);
 		return;
 	}
 	c->door = d;
-	c->slot = slot;
+	c->seat = seat;
 	c->link = listener->link;
 	c->passport = &d->local;
-	d->slots[slot].client = c;
-	d->slots[slot].generation++;
 	d->stats.connections++;
 	d->stats.accepted++;
 	turnstile_accepted(d->spec.turnstile);
@@ -309,17 +279,13 @@ static void on_accept(void *data, int fd)
 static int on_reply(struct link *l, const uint8_t *message, size_t size)
 {
 	struct door *d = l->door;
-	struct client *c = NULL;
+	struct client *c;
 	struct parcel *p;
-	uint32_t hop;
 	int r;
 
 	if (size < 8)
 		return -EPROTO;
-	hop = sp_get32(message);
-	if ((hop & SLOT_MASK) < d->slots_used &&
-	    (d->slots[hop & SLOT_MASK].generation & GENERATION_MASK) == hop >> SLOT_BITS)
-		c = d->slots[hop & SLOT_MASK].client;
+	c = seats_find(&d->seats, sp_get32(message));
 	if (!c || c->link != l->kind) {
 		d->stats.replies_lost++;
 		return 0;
@@ -431,13 +397,30 @@ static void link_connect(void *data)
 
 /* ---- the tick: who is too slow ---- */
 
+/* A slice: after a change of files each costs a look at a chain, 0.2 ms. */
+static void recheck_clients(struct door *d)
+{
+	int64_t now_s = (int64_t)(clock_real_ns() / NS_PER_S);
+
+	for (unsigned int i = 0; i < RECHECKS && i < d->seats.used; i++) {
+		struct client *c;
+
+		d->recheck = d->recheck + 1 < d->seats.used ? d->recheck + 1 : 0;
+		c = seats_at(&d->seats, d->recheck);
+		if (c)
+			peer_recheck(c->peer, now_s);
+	}
+	if (d->fanout)
+		fanout_recheck(d->fanout, now_s);
+}
+
 static void on_tick(void *data)
 {
 	struct door *d = data;
 	uint64_t now = clock_mono_ns();
 
-	for (unsigned int i = 0; i < d->slots_used; i++) {
-		struct client *c = d->slots[i].client;
+	for (unsigned int i = 0; i < d->seats.used; i++) {
+		struct client *c = seats_at(&d->seats, i);
 		struct peer *peer;
 		uint64_t partial;
 
@@ -457,6 +440,8 @@ static void on_tick(void *data)
 	}
 	for (unsigned int i = 0; i < LINKS; i++)
 		link_release(&d->links[i]);
+	if (d->spec.tls)
+		recheck_clients(d);
 }
 
 /* ---- opening ---- */
@@ -486,8 +471,7 @@ static int open_all(struct door *d, struct err *e)
 					     .turnstile = d->spec.turnstile};
 	int r;
 
-	d->slots = calloc(d->spec.connections, sizeof(*d->slots));
-	if (!d->slots)
+	if (seats_init(&d->seats, d->spec.connections) < 0)
 		return err_set(e, -ENOMEM, "door: out of memory");
 	for (unsigned int i = 0; i < LINKS; i++) {
 		struct link *l = &d->links[i];
@@ -520,12 +504,11 @@ int door_open(struct loop *loop, const struct door_spec *spec, struct door **ret
 		return err_set(e, -ENOMEM, "door: out of memory");
 	d->loop = loop;
 	d->spec = *spec;
-	if (!d->spec.connections || d->spec.connections > SLOT_MASK)
-		d->spec.connections = SLOT_MASK;
+	if (!d->spec.connections || d->spec.connections > SEATS_MOST)
+		d->spec.connections = SEATS_MOST;
 	if (!d->spec.read_rate)
 		d->spec.read_rate = READ_RATE;
 	d->budget.limit = spec->budget_bytes ? spec->budget_bytes : BUDGET_BYTES;
-	d->free_slot = NO_SLOT;
 	passport_init(&d->local, PASSPORT_LOCAL, "");
 	for (unsigned int i = 0; i < LINKS; i++) {
 		struct link *l = &d->links[i];
@@ -550,9 +533,9 @@ struct door *door_close(struct door *d)
 		return NULL;
 	for (unsigned int i = 0; i < 2; i++)
 		acceptor_close(d->listeners[i].acceptor);
-	for (unsigned int i = 0; i < d->slots_used; i++)
-		if (d->slots[i].client)
-			client_end(d->slots[i].client);
+	for (unsigned int i = 0; i < d->seats.used; i++)
+		if (seats_at(&d->seats, i))
+			client_end(seats_at(&d->seats, i));
 	for (unsigned int i = 0; i < LINKS; i++) {
 		loop_remove(d->links[i].retry);
 		peer_close(d->links[i].peer);
@@ -562,7 +545,7 @@ struct door *door_close(struct door *d)
 	loop_remove(d->tick);
 	loop_remove(d->turn);
 	fanout_close(d->fanout);
-	free(d->slots);
+	seats_fini(&d->seats);
 	free(d);
 	return NULL;
 }

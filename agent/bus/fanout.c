@@ -14,6 +14,7 @@
 #define SUBSCRIBERS    256
 #define QUEUE_BYTES    (4u << 20)
 #define QUEUE_MESSAGES 16384
+#define RECHECKS       200 /* subscribers a call */
 #define TOTAL_BYTES    (64u << 20)
 #define UNSENT_BYTES   (128 << 10)
 
@@ -31,6 +32,7 @@ struct fanout {
 	bool has_new; /* since the last turn of the loop */
 	struct fanout_limits limits;
 	struct subscriber *first;
+	struct subscriber *recheck; /* whose turn it is; NULL: the first's */
 	struct fanout_stats stats;
 	size_t held; /* bytes of the parcels that wait */
 };
@@ -50,6 +52,8 @@ static void subscriber_free(struct subscriber *s)
 	struct fanout *f = s->fanout;
 
 	settle(s);
+	if (f->recheck == s)
+		f->recheck = s->next;
 	if (s->prev)
 		s->prev->next = s->next;
 	else
@@ -242,6 +246,16 @@ int fanout_publish(struct fanout *f, const void *message, size_t size)
 	f->has_new = true;
 	shed(f);
 	return 0;
+}
+
+void fanout_recheck(struct fanout *f, int64_t now_s)
+{
+	for (unsigned int i = 0; i < RECHECKS && i < f->stats.subscribers; i++) {
+		struct subscriber *s = f->recheck ? f->recheck : f->first;
+
+		f->recheck = s->next;
+		peer_recheck(s->peer, now_s);
+	}
 }
 
 void fanout_stats(const struct fanout *f, struct fanout_stats *ret)

@@ -45,6 +45,8 @@ struct fanout *fanout_close(struct fanout *f);
 int fanout_publish(struct fanout *f, const void *message, size_t size);
 /* What was published goes out before the loop waits, together; this sends it now. */
 void fanout_flush(struct fanout *f);
+/* Over TLS: some of the subscribers, in turn, whether they may still be there. About once a second. */
+void fanout_recheck(struct fanout *f, int64_t now_s);
 void fanout_stats(const struct fanout *f, struct fanout_stats *ret);
 /* Connected now, also those whose handshake is not done. */
 unsigned int fanout_subscribers(const struct fanout *f);

@@ -108,6 +108,18 @@ struct peer *peer_refuse(struct peer *p, enum turnstile_reason reason)
 	return peer_close(p);
 }
 
+void peer_recheck(struct peer *p, int64_t now_s)
+{
+	int r;
+
+	CHECK(p->magic == PEER_MAGIC);
+	if (!p->tls || !p->is_secure || p->spec.tls_host)
+		return;
+	r = tls_recheck(p->tls, p->spec.tls, now_s);
+	if (r < 0)
+		peer_end(p, r);
+}
+
 static void on_evicted(struct turnstile_place *place)
 {
 	struct peer *p = (struct peer *)(void *)((char *)place - offsetof(struct peer, place));

@@ -53,6 +53,9 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 struct peer *peer_close(struct peer *p);
 /* The same, counted as refused. */
 struct peer *peer_refuse(struct peer *p, enum turnstile_reason reason);
+/* Of a server: looks at the certificate of who was let in again (tls_recheck()); ends the peer, with
+ * on_closed, when it is good no more. */
+void peer_recheck(struct peer *p, int64_t now_s);
 
 bool peer_is_ready(const struct peer *p);
 /* Its TLS session went on with a ticket. */

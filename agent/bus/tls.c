@@ -24,6 +24,8 @@ struct tls {
 	uint32_t magic;
 	gnutls_session_t session;
 	struct keyring *keyring;
+	struct keyring *trusted; /* the last that the peer was looked at with; NULL: keyring */
+	int64_t expires_s;       /* the peer's certificate, of a server */
 	bool is_server, is_done, has_unsent;
 	gnutls_typed_vdata_st checks[2];
 	char host[256];
@@ -161,18 +163,30 @@ struct tls *tls_close(struct tls *t)
 		gnutls_bye(t->session, GNUTLS_SHUT_WR);
 	gnutls_deinit(t->session);
 	keyring_unref(t->keyring);
+	keyring_unref(t->trusted);
 	free(t);
 	return NULL;
 }
 
 /* ---- handshake ---- */
 
+static void say_status(struct tls *t, int error, unsigned int status)
+{
+	gnutls_datum_t text = {0};
+
+	if (error < 0)
+		str_copy(t->why, sizeof(t->why), gnutls_strerror(error));
+	else if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) ==
+		 0)
+		str_clean(t->why, sizeof(t->why), (const char *)text.data);
+	gnutls_free(text.data);
+}
+
 /* Also after a resumption, where GnuTLS looks at nothing: the certificate may have expired since,
  * or its authority be gone. */
 static int verify(struct tls *t)
 {
 	const char *purpose = t->is_server ? GNUTLS_KP_TLS_WWW_CLIENT : GNUTLS_KP_TLS_WWW_SERVER;
-	gnutls_datum_t text = {0};
 	unsigned int status = 0;
 	int r;
 
@@ -181,12 +195,7 @@ static int verify(struct tls *t)
 	r = gnutls_certificate_verify_peers(t->session, t->checks, t->is_server ? 1 : 2, &status);
 	if (r == 0 && !status)
 		return 0;
-	if (r < 0)
-		str_copy(t->why, sizeof(t->why), gnutls_strerror(r));
-	else if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) ==
-		 0)
-		str_clean(t->why, sizeof(t->why), (const char *)text.data);
-	gnutls_free(text.data);
+	say_status(t, r, status);
 	gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
 	return -EACCES;
 }
@@ -229,6 +238,34 @@ bool tls_is_resumed(const struct tls *t)
 	return gnutls_session_is_resumed(t->session);
 }
 
+static void chain_free(gnutls_x509_crt_t *chain, unsigned int n)
+{
+	while (n)
+		gnutls_x509_crt_deinit(chain[--n]);
+}
+
+/* What the peer showed: 1 to KEYRING_CHAIN_MAX certificates, its own first. */
+static int chain_import(const struct tls *t, gnutls_x509_crt_t *chain, unsigned int *ret_n)
+{
+	unsigned int shown = 0, n = 0;
+	const gnutls_datum_t *raw = gnutls_certificate_get_peers(t->session, &shown);
+
+	if (!raw || !shown || shown > KEYRING_CHAIN_MAX)
+		return -EACCES;
+	for (; n < shown; n++) {
+		if (gnutls_x509_crt_init(&chain[n]) < 0) {
+			chain_free(chain, n);
+			return -ENOMEM;
+		}
+		if (gnutls_x509_crt_import(chain[n], &raw[n], GNUTLS_X509_FMT_DER) < 0) {
+			chain_free(chain, n + 1);
+			return -EACCES;
+		}
+	}
+	*ret_n = n;
+	return 0;
+}
+
 static void add_names(gnutls_x509_crt_t certificate, struct passport *p)
 {
 	for (unsigned int i = 0; i < SAN_MAX; i++) {
@@ -245,26 +282,61 @@ static void add_names(gnutls_x509_crt_t certificate, struct passport *p)
 	}
 }
 
-int tls_passport(const struct tls *t, const char *peer, struct passport *ret)
+int tls_passport(struct tls *t, const char *peer, struct passport *ret)
 {
-	const gnutls_datum_t *chain;
-	gnutls_x509_crt_t certificate;
-	unsigned int n = 0;
-	int r = -EACCES;
+	gnutls_x509_crt_t chain[KEYRING_CHAIN_MAX];
+	unsigned int n;
+	int r;
 
 	CHECK(t->is_done);
 	passport_init(ret, PASSPORT_NAMED, peer);
-	chain = gnutls_certificate_get_peers(t->session, &n);
-	if (!chain || !n)
+	r = chain_import(t, chain, &n);
+	if (r < 0)
+		return r;
+	t->expires_s = (int64_t)gnutls_x509_crt_get_expiration_time(chain[0]);
+	add_names(chain[0], ret);
+	chain_free(chain, n);
+	return ret->size ? 0 : -EACCES;
+}
+
+static int verify_with(struct tls *t, const struct keyring *k)
+{
+	gnutls_x509_crt_t chain[KEYRING_CHAIN_MAX];
+	gnutls_x509_trust_list_t list;
+	unsigned int n, status = 0;
+	int r = chain_import(t, chain, &n);
+
+	if (r < 0)
+		return r;
+	gnutls_certificate_get_trust_list(k->x509, &list);
+	r = gnutls_x509_trust_list_verify_crt2(list, chain, n, t->checks, 1, 0, &status, NULL);
+	chain_free(chain, n);
+	if (r == 0 && !status)
+		return 0;
+	say_status(t, r, status);
+	return -EACCES;
+}
+
+int tls_recheck(struct tls *t, struct credentials *c, int64_t now_s)
+{
+	struct keyring *k;
+	int r = 0;
+
+	CHECK(t->magic == TLS_MAGIC && t->is_server && t->is_done);
+	if (now_s > t->expires_s) {
+		str_copy(t->why, sizeof(t->why), "Its certificate has expired meanwhile.");
 		return -EACCES;
-	if (gnutls_x509_crt_init(&certificate) < 0)
-		return -ENOMEM;
-	if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) == 0) {
-		add_names(certificate, ret);
-		r = ret->size ? 0 : -EACCES;
 	}
-	gnutls_x509_crt_deinit(certificate);
-	return r;
+	k = credentials_keyring(c);
+	if (k != (t->trusted ? t->trusted : t->keyring))
+		r = verify_with(t, k);
+	if (r < 0) {
+		keyring_unref(k);
+		return r;
+	}
+	keyring_unref(t->trusted);
+	t->trusted = k;
+	return 0;
 }
 
 /* ---- data ---- */

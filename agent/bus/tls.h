@@ -40,7 +40,11 @@ const char *tls_why(const struct tls *t);
 bool tls_is_resumed(const struct tls *t);
 
 /* Names of the peer's certificate; after the handshake. -EACCES: none that authorises anything. */
-int tls_passport(const struct tls *t, const char *peer, struct passport *ret);
+int tls_passport(struct tls *t, const char *peer, struct passport *ret);
+
+/* Of a server: whether the peer would still be let in now, with the files now in use. A comparison
+ * where neither they nor the time changed anything. -EACCES: no more, tls_why() says why. */
+int tls_recheck(struct tls *t, struct credentials *c, int64_t now_s);
 
 /* As recv() and sendmsg() with negative errno, 0 at the end. -EPROTO: damaged, or a renegotiation.
  * What tls_write() took is kept until the socket takes it: the caller need not repeat it, but calls

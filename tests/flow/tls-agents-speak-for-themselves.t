@@ -105,6 +105,17 @@ wait_for 5 shown; ok $? "who connects sees it"
 wait "$load_pid"
 arrives "no frame was lost by it"
 is "$(fleet_metric tidegate_door_certificate_loads_total 'state="failed"')" 0 "nothing was half read"
+# team-b/1 came in with a certificate of the old one, and is still there.
+wait_for 5 two_clients; ok $? "both agents are there"
+refusals=$(fleet_metric tidegate_door_refused_total 'reason="certificate"')
+certificate door next IP:127.0.0.1
+cut() { [ "$(fleet_metric tidegate_door_refused_total 'reason="certificate"')" -gt "$refusals" ]; }
+wait_for 10 cut; ok $? "the old authority goes: who came in with it is cut off"
+one_client() { [ "$(fleet_metric tidegate_door_connections 'what="client"')" = 1 ]; }
+wait_for 5 one_client; ok $? "and stays out"
+is "$(grep -c 'warning door refused at=requests peer=127.0.0.1:[0-9]* reason=certificate' "$world/aggregator.log")" 1 "told once"
+ask 229
+arrives "team-a/1 goes on"
 is "$(grep -c "a process died.*process=core" "$world/aggregator.log")" 0 "the core lived through all of it"
 kill -TERM "$two_pid"
 wait "$two_pid"
