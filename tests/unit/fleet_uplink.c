@@ -3,6 +3,7 @@
 #include "base/crc32c.h"
 #include "fleet/load.h"
 #include "fleet/merge.h"
+#include "fleet/snapshot.h"
 #include "fleet/uplink.h"
 #include "tidegate.pb-c.h"
 
@@ -241,6 +242,53 @@ static void test_sums(void **state)
 	assert_int_equal(stats.incarnations, 1);
 }
 
+static void check_refused(const char *why)
+{
+	Tidegate__UplinkReply *reply = ask(0, true, NULL, 0);
+
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__REFUSED);
+	if (!strstr(reply->why, why))
+		fail_msg("\"%s\" does not say \"%s\"", reply->why, why);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+}
+
+/* A name is an agent's or an aggregator's, and never that of this aggregator itself. */
+static void test_names(void **state)
+{
+	(void)state;
+	is_sum = true;
+	uplink_state.own_name = "a";
+	check_refused("cannot feed itself");
+	is_sum = false;
+	tidegate__uplink_reply__free_unpacked(ask(0, true, NULL, 0), NULL);
+	is_sum = true;
+	uplink_state.own_name = "b";
+	check_refused("name of an agent");
+	core_close();
+	core_open();
+	check_refused("name of an agent");
+	is_sum = false;
+}
+
+static int append(void *log, uint32_t type, const void *payload, size_t size)
+{
+	return commitlog_append(log, type, &(struct iovec){(void *)(uintptr_t)payload, size}, 1);
+}
+
+static void test_life(void **state)
+{
+	(void)state;
+	assert_true(fleet_life(fleet) == 0);
+	assert_int_equal(snapshot_save_life(fleet, append, uplink_state.log), 0);
+	assert_int_equal(commitlog_pending(uplink_state.log), 0);
+	fleet_set_life(fleet, 0xfedcba9876543210ULL);
+	assert_int_equal(snapshot_save_life(fleet, append, uplink_state.log), 0);
+	assert_int_equal(commitlog_commit(uplink_state.log, NULL), 0);
+	core_close();
+	core_open();
+	assert_true(fleet_life(fleet) == 0xfedcba9876543210ULL);
+}
+
 static void test_damaged_frame(void **state)
 {
 	uint8_t frame[4096];
@@ -382,10 +430,10 @@ static void test_unknown_dictionary(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(test_a_life),        TEST(test_sums),
-					   TEST(test_later_version), TEST(test_unknown_dictionary),
-					   TEST(test_damaged_frame), TEST(test_rubbish),
-					   TEST(test_foreign_agents)};
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_life),        TEST(test_sums),          TEST(test_names),
+		TEST(test_life),          TEST(test_later_version), TEST(test_unknown_dictionary),
+		TEST(test_damaged_frame), TEST(test_rubbish),       TEST(test_foreign_agents)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
