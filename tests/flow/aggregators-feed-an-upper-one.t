@@ -5,14 +5,21 @@
 # ferry lives; and at last the upper one's data: at the top the totals never fall, and in the end they
 # are what the agents' scripts counted, exactly.
 source "$(dirname "$0")/uppers.sh"
+source "$(dirname "$0")/authority.sh"
 
 world_begin uppers
 lowers=(east-1 east-2 west-1)
-aggregator_write top
+# They feed it over TLS, each with a certificate for its name.
+authority_new ours && certificate top-tls ours IP:127.0.0.1 ||
+	{ echo "Bail out! no certificates"; exit 1; }
+aggregator_write top "$(tls_section top-tls)"
+sed -i 's|address: tcp://|address: tls+tcp://|' "$world/top.yaml"
 for name in "${lowers[@]}"; do
-	aggregator_write "$name" "uplink:
+	certificate "$name-tls" ours "DNS:$name" || echo "Bail out! no certificate"
+	aggregator_write "$name" "$(tls_section "$name-tls")
+	uplink:
 	  id: $name
-	  aggregators: [\"tcp://127.0.0.1:${door_of[top]}\"]
+	  aggregators: [\"tls+tcp://127.0.0.1:${door_of[top]}\"]
 	  backoff: 300ms
 	spool:
 	  dir: $world/$name/spool"
