@@ -8,6 +8,7 @@
 #include "bus/dialer.h"
 #include "bus/frame.h"
 #include "bus/frame_budget.h"
+#include "bus/uplink_missing.h"
 #include "bus/uplink_request.h"
 #include "bus/uplink_sessions.h"
 #include "tidegate.pb-c.h"
@@ -50,7 +51,7 @@ struct uplink {
 	bool is_simple;    /* it has not got the dictionary of our frames */
 	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
 	uint64_t key_sequence;
-	unsigned int missing_rounds;
+	struct uplink_missing missing;
 	unsigned int reasons; /* told since it was lost, beyond the first */
 	char why[160];        /* the last one told */
 	struct uplink_stats stats;
@@ -280,9 +281,19 @@ static void settle(struct uplink *u, struct uplink_request *q, const uint64_t *s
 			continue; /* only what this request carried can be acknowledged by it */
 		f->is_settled = true;
 		spool_cursor_settle(u->cursor, q->incarnation, f->sequence, f->size, fate);
-		if (fate == SPOOL_ACKNOWLEDGED)
-			u->stats.frames_acknowledged++;
+		if (fate != SPOOL_ACKNOWLEDGED)
+			continue;
+		u->stats.frames_acknowledged++;
+		uplink_missing_taken(&u->missing, q->incarnation, f->sequence);
 	}
+}
+
+static bool has_unsettled(const struct uplink_request *q)
+{
+	for (unsigned int i = 0; i < q->frame_count; i++)
+		if (!q->frames[i].is_settled)
+			return true;
+	return false;
 }
 
 static bool is_current(const struct uplink *u, const uint8_t *incarnation)
@@ -297,14 +308,19 @@ static void take_missing(struct uplink *u, struct uplink_request *q, const uint6
 {
 	if (!n)
 		return;
-	if (u->missing_rounds >= UPLINK_UNKNOWN_ROUNDS) {
-		settle(u, q, missing, n, SPOOL_UNKNOWN);
+	if (u->has_missing) {
+		uplink_missing_widen(&u->missing, q->incarnation, missing, n);
 		return;
 	}
-	if (u->has_missing)
-		return;
+	if (uplink_missing_note(&u->missing, q->incarnation, missing, n) > UPLINK_UNKNOWN_ROUNDS) {
+		for (size_t i = 0; i < n; i++)
+			if (uplink_missing_covers(&u->missing, q->incarnation, missing[i]))
+				settle(u, q, &missing[i], 1, SPOOL_UNKNOWN);
+		uplink_missing_forget(&u->missing, q->incarnation);
+		if (!has_unsettled(q))
+			return; /* others have their first round */
+	}
 	u->has_missing = true;
-	u->missing_rounds++;
 	/* The key frame of an older incarnation can only be among those that are there. */
 	u->key_sequence = is_current(u, q->incarnation) ? spool_next_sequence(u->spool) : 0;
 	if (u->key_sequence && u->events.on_need_key)
@@ -330,24 +346,13 @@ static bool is_drained(const struct uplink *u)
 /* After every reply: is it time to send the missing again? */
 static void check_missing(struct uplink *u, const struct uplink_request *q)
 {
-	if (!u->has_missing) {
-		if (is_drained(u))
-			u->missing_rounds = 0;
+	if (!u->has_missing)
 		return;
-	}
 	if (u->key_sequence ? is_current(u, q->incarnation) && holds_from(q, u->key_sequence)
 			    : is_drained(u)) {
 		u->has_missing = false;
 		begin_anew(u);
 	}
-}
-
-static bool has_unsettled(const struct uplink_request *q)
-{
-	for (unsigned int i = 0; i < q->frame_count; i++)
-		if (!q->frames[i].is_settled)
-			return true;
-	return false;
 }
 
 static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__UplinkReply *m)

@@ -484,7 +484,8 @@ static void test_all_troubles(void **state)
 	assert_true(t->keys > 0);
 	assert_true(t->hellos > 1);
 	assert_true(t->lost > 0);
-	assert_int_equal(t->lost, t->returned);
+	/* It may have gone away after the last reply. */
+	assert_true(t->lost == t->returned || t->lost == t->returned + 1);
 	print_message("# %u requests, %u duplicates, %u key frames, %u hellos, lost %u times\n",
 		      t->requests, t->duplicates, t->keys, t->hellos, t->lost);
 }
