@@ -38,6 +38,7 @@
 #define STEP_MS       2
 #define LOOKS         25u /* steps in which each agent's connection and deadlines are looked at */
 #define CONNECTS      32u /* begun in one step */
+#define SETTLE_NS     (2 * NS_PER_S)
 #define DRAIN_NS      (20 * NS_PER_S)
 
 struct request {
@@ -237,6 +238,12 @@ static void produce(struct agent *a)
 		variant_frame(number_of(a) % VARIANTS, a->produced);
 }
 
+/* What was made while all were connecting waited for that. */
+static bool is_measured(uint64_t made_ns)
+{
+	return steady_ns && made_ns >= steady_ns + SETTLE_NS;
+}
+
 static void settle(struct agent *a, uint64_t sequence)
 {
 	uint64_t bit;
@@ -248,7 +255,7 @@ static void settle(struct agent *a, uint64_t sequence)
 		return;
 	a->acked |= bit;
 	stats.acknowledged++;
-	if (steady_ns)
+	if (is_measured(a->produced_ns[sequence % RING]))
 		latency_add(&acks, clock_mono_ns() - a->produced_ns[sequence % RING]);
 	for (; a->acked & 1; a->acked >>= 1)
 		a->settled++;
@@ -479,7 +486,7 @@ static uint64_t produced_at(unsigned int number, uint64_t time_ms)
 		return 0;
 	for (uint64_t s = a->produced; s > 1 && s + RING > a->produced; s--)
 		if (variant_frame(number % VARIANTS, s)->time_ms == time_ms)
-			return a->produced_ns[s % RING];
+			return is_measured(a->produced_ns[s % RING]) ? a->produced_ns[s % RING] : 0;
 	return 0;
 }
 
