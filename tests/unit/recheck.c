@@ -137,6 +137,7 @@ int main(void)
 
 	ours = authority_new("CN=ours");
 	theirs = authority_new("CN=theirs");
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	r = cmocka_run_group_tests(tests, NULL, NULL);
 	authority_free(&ours);
 	authority_free(&theirs);

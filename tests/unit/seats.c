@@ -67,5 +67,6 @@ int main(void)
 		cmocka_unit_test(each_guest_has_a_hop),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
