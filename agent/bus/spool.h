@@ -90,6 +90,9 @@ int spool_append(struct spool *s, uint64_t now_ms, const uint8_t *data, size_t s
 /* Writes the cursors down and removes what all have acknowledged. Once a second and at the end. */
 void spool_flush(struct spool *s);
 void spool_stats(const struct spool *s, struct spool_stats *ret);
+/* What they say is written down where it survives us. Until then the next process would say again
+ * what was missing when the cursors were opened. */
+void spool_told(struct spool *s);
 
 /* -------- one aggregator's place -------- */
 

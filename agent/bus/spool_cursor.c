@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define CURSOR_MAGIC 0x3143505345444954ULL /* "TIDESPC1" */
+#define CURSOR_MAGIC 0x3243505345444954ULL /* "TIDESPC2" */
 
 static struct spool_cursor_set *set_find(const struct spool_cursor *c,
 					 const uint8_t incarnation[FRAME_INCARNATION_BYTES])
@@ -116,16 +116,34 @@ static void opening_record(void *data, const struct spool_file *f,
 	}
 }
 
-/* Each frame once, however many cursors miss it. */
+/* Each frame once, however many cursors miss it; and those that a process before us found, but was
+ * killed before it could tell. */
 static void opening_count(struct spool *s, const struct opening *o)
 {
-	if (o->damaged > s->opened_damaged) {
-		s->stats.dropped_damaged += o->damaged - s->opened_damaged;
-		s->opened_damaged = o->damaged;
+	struct spool_cursor_state *state = o->c->state;
+
+	state->untold_damaged += o->damaged;
+	state->untold_lost += o->lost;
+	if (state->untold_damaged > s->opened_damaged) {
+		s->stats.dropped_damaged += state->untold_damaged - s->opened_damaged;
+		s->opened_damaged = state->untold_damaged;
 	}
-	if (o->lost > s->opened_lost) {
-		s->stats.dropped_lost += o->lost - s->opened_lost;
-		s->opened_lost = o->lost;
+	if (state->untold_lost > s->opened_lost) {
+		s->stats.dropped_lost += state->untold_lost - s->opened_lost;
+		s->opened_lost = state->untold_lost;
+	}
+}
+
+void spool_told(struct spool *s)
+{
+	for (unsigned int i = 0; i < s->cursor_count; i++) {
+		struct spool_cursor *c = s->cursors[i];
+
+		if (!c->state->untold_damaged && !c->state->untold_lost)
+			continue;
+		c->state->untold_damaged = c->state->untold_lost = 0;
+		c->is_dirty = true;
+		spool_cursor_save(c);
 	}
 }
 

@@ -65,6 +65,8 @@ struct spool_cursor_set { /* of one incarnation; part of the cursor file's paylo
 struct spool_cursor_state {
 	char address[256];
 	uint64_t uses;
+	/* Frames that it missed when it was opened, until somebody has written down how many. */
+	uint64_t untold_damaged, untold_lost;
 	struct spool_cursor_set sets[SPOOL_CURSOR_SETS];
 };
 

@@ -136,4 +136,5 @@ void courier_series_write(struct courier *c, uint64_t mono_ns, uint64_t real_ns)
 				       counts->process[i].restarts - c->restarts_before[i]);
 	courier_app_write(c);
 	segment_writer_tick_end(c->writer, mono_ns, real_ns, c->interval_ns);
+	spool_told(c->dispatch.spool);
 }

@@ -69,6 +69,7 @@ static void ask(struct ferry *f, uint64_t now_ns)
 	counts_fill(f, &a.counts);
 	if (ferrylink_ask(f->link, &a) < 0)
 		return;
+	spool_told(spool);
 	f->cookie = a.cookie;
 	f->asked_ns = now_ns;
 	f->asked_type = a.type;
