@@ -78,6 +78,9 @@ void load_read(const struct fleet *f, uint64_t now_ms, uint64_t stale_ms, struct
 		const struct fleet_incarnation *inc = fleet_current(f->agents[i]);
 		double ratio;
 
+		/* An aggregator's sums are no agent: how many stand behind them is not known. */
+		if (f->agents[i]->is_sum)
+			continue;
 		if (!inc || inc->last_seen_ms + LOAD_EXPECTED_MS < now_ms || !inc->load_count)
 			continue;
 		ret->expected++;

@@ -10,7 +10,7 @@ struct load_reading {
 	uint64_t at_ms; /* when the one silent for longest of those reporting was heard */
 };
 
-/* Agents count as expected for so long after they were last heard. */
+/* Agents, not aggregators with their sums, count as expected for so long after they were last heard. */
 #define LOAD_EXPECTED_MS (15 * 60 * 1000u)
 
 void load_read(const struct fleet *f, uint64_t now_ms, uint64_t stale_ms, struct load_reading *ret);

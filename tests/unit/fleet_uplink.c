@@ -224,6 +224,7 @@ static void test_sums(void **state)
 	uint8_t frame[4096];
 	Tidegate__UplinkReply *reply;
 	struct fleet_stats stats;
+	struct load_reading load;
 	size_t size;
 
 	(void)state;
@@ -237,6 +238,9 @@ static void test_sums(void **state)
 	core_close();
 	core_open();
 	cluster_check("below");
+	/* It stands for many agents, or none: nothing for a scale signal. */
+	load_read(fleet, 5000, 1000, &load);
+	assert_int_equal(load.expected, 0);
 	fleet_depart(fleet, 1ULL << 50, 1);
 	fleet_stats(fleet, &stats);
 	assert_int_equal(stats.incarnations, 1);
