@@ -22,6 +22,7 @@ struct core_ferry {
 	uint64_t cookie;               /* of the last answer */
 	uint64_t refused; /* sums that no frame takes, each time that they were left out */
 	struct ferrylink_counts counts, before;
+	int failure; /* of the last answer, said once; -ELOOP stays */
 };
 
 DEFINE_CLEANUP(struct merge_view *, merge_view_free)
@@ -60,7 +61,7 @@ static int sums_encode(struct core_ferry *f, const struct ferrylink_ask *ask,
 	if (r < 0)
 		return r;
 	frame_encoder_begin(f->encoder, ask->sequence, answer->time_ms, ask->interval_ms, type);
-	r = tributary_encode(view, f->encoder, &refused);
+	r = tributary_encode(view, f->core->config->uplink_id, f->encoder, &refused);
 	if (r >= 0)
 		r = frame_encoder_finish(f->encoder, &answer->data, &answer->size,
 					 &answer->samples);
@@ -91,6 +92,24 @@ static void counts_take(struct core_ferry *f, const struct ferrylink_counts *now
 	f->counts = *now;
 }
 
+static void say(struct core_ferry *f, int r)
+{
+	if (r == f->failure)
+		return;
+	f->failure = r;
+	if (r == -ELOOP)
+		log_error(
+			"core",
+			"our own sums come back: aggregators feed each other in a circle, this one "
+			"stops",
+			"id=\"%s\"", f->core->config->uplink_id);
+	else if (r < 0)
+		log_error("core", "no frame for the upper aggregators", "why=\"%s\"", err_text(r));
+	else
+		log_info("core", "the upper aggregators are fed again", "id=\"%s\"",
+			 f->core->config->uplink_id);
+}
+
 static void on_ask(void *data, const struct ferrylink_ask *ask)
 {
 	struct core_ferry *f = data;
@@ -100,14 +119,13 @@ static void on_ask(void *data, const struct ferrylink_ask *ask)
 
 	counts_take(f, &ask->counts, ask->cookie == 1);
 	/* Nothing goes up that could be forgotten here. */
-	if (core_commit(f->core) >= 0) {
+	if (f->failure != -ELOOP && core_commit(f->core) >= 0) {
 		r = sums_encode(f, ask, &answer);
 		if (r < 0) {
-			log_error("core", "no frame for the upper aggregators", "why=\"%s\"",
-				  err_text(r));
 			f->encoder = frame_encoder_free(f->encoder);
 			answer.size = 0;
 		}
+		say(f, r);
 	}
 	ferrylink_answer(f->link, &answer); /* an answer that is lost is asked for again */
 }

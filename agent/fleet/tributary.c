@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define FEEDS_LABEL "aggregator"
+
 static bool series_fill(const struct merge_series *in, struct segment_series *ret)
 {
 	if (in->label_count > SEGMENT_LABELS_MAX)
@@ -26,7 +28,38 @@ static bool series_fill(const struct merge_series *in, struct segment_series *re
 	return true;
 }
 
-int tributary_encode(struct merge_view *view, struct frame_encoder *enc, uint64_t *refused)
+static bool names(const struct merge_series *s, const char *name)
+{
+	if (strcmp(s->name, metric_descs[METRIC_ID_AGGREGATOR_FEEDS].name) != 0)
+		return false;
+	for (unsigned int i = 0; i < s->label_count; i++)
+		if (strcmp(s->labels[i].key, FEEDS_LABEL) == 0 &&
+		    strcmp(s->labels[i].value, name) == 0)
+			return true;
+	return false;
+}
+
+static int name_add(struct frame_encoder *enc, const char *name)
+{
+	const struct metric_desc *d = &metric_descs[METRIC_ID_AGGREGATOR_FEEDS];
+	const struct segment_series s = {
+		.name = d->name,
+		.unit = d->unit,
+		.help = d->help,
+		.kind = d->kind,
+		.merge = d->merge,
+		.scope = d->scope,
+		.is_present = true,
+		.label_count = 1,
+		.labels = {{FEEDS_LABEL, name}},
+		.gauge = 1,
+	};
+
+	return frame_encoder_series(enc, &s) == -ENOMEM ? -ENOMEM : 0;
+}
+
+int tributary_encode(struct merge_view *view, const char *name, struct frame_encoder *enc,
+		     uint64_t *refused)
 {
 	for (size_t i = 0; i < merge_view_count(view); i++) {
 		struct merge_series sum;
@@ -34,6 +67,8 @@ int tributary_encode(struct merge_view *view, struct frame_encoder *enc, uint64_
 
 		if (!merge_view_get(view, i, &sum))
 			continue; /* a gauge of nobody: left out, it becomes absent above */
+		if (name && names(&sum, name))
+			return -ELOOP;
 		if (!series_fill(&sum, &series)) {
 			++*refused;
 			continue;
@@ -42,5 +77,5 @@ int tributary_encode(struct merge_view *view, struct frame_encoder *enc, uint64_
 		if (frame_encoder_series(enc, &series) == -ENOMEM)
 			return -ENOMEM;
 	}
-	return 0;
+	return name ? name_add(enc, name) : 0;
 }

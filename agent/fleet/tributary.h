@@ -11,6 +11,10 @@
  * A new boot begins a new incarnation, as for agents; but all of one aggregator's say totals of the
  * same commit log, so the most of them holds (merge), not their sum.
  *
+ * With its sums an aggregator says its name (tidegate_aggregator_feeds), and passes on the names from
+ * below: who finds its own among them is fed with what it sent, and must stop, or all totals of the
+ * circle would double each second.
+ *
  * What it asks for: an agent sends to one only of the aggregators below one upper one (else it
  * counts once for each).
  */
@@ -19,8 +23,10 @@
 #include "bus/frame.h"
 #include "fleet/merge.h"
 
-/* Adds the view's series to the frame that was begun; the view (MERGE_BY_FLEET, of a fleet whose
- * changes are all committed) is borrowed until the frame is finished. *refused counts up by the
- * series that have more labels than a frame takes; what the encoder refuses it counts itself.
- * -ENOMEM. */
-int tributary_encode(struct merge_view *view, struct frame_encoder *enc, uint64_t *refused);
+/* Adds the view's series, and our name (NULL: none), to the frame that was begun; the view
+ * (MERGE_BY_FLEET, of a fleet whose changes are all committed) is borrowed until the frame is
+ * finished. *refused counts up by the series that have more labels than a frame takes; what the
+ * encoder refuses it counts itself.
+ * -ELOOP: name is in the view; -ENOMEM. In both cases the frame must not go out. */
+int tributary_encode(struct merge_view *view, const char *name, struct frame_encoder *enc,
+		     uint64_t *refused);

@@ -139,7 +139,9 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 	}
 	/* Fed with its own sums it would count them again each second. */
 	if (h.is_sum && u->own_name && str_equal(h.agent, u->own_name)) {
-		refuse(u, a, "an aggregator cannot feed itself: look at its uplink.aggregators");
+		refuse(u, a,
+		       "an aggregator cannot feed itself; if it is another one, give it another "
+		       "uplink.id");
 		return 0;
 	}
 	r = fleet_say_hello(u->fleet, &h, 0, now_ms, &session, &a->e);

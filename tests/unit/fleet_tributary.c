@@ -9,6 +9,7 @@
 #include "fleet/snapshot.h"
 #include "fleet/uplink.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -158,7 +159,7 @@ static void lower_tick(struct world *w, struct lower *l)
 	assert_int_equal(merge_view_new(l->fleet, &options, &view), 0);
 	frame_encoder_begin(l->encoder, ++l->sequence, w->now_ms, 1000,
 			    l->needs_key ? FRAME_KEY : FRAME_CHANGES);
-	assert_int_equal(tributary_encode(view, l->encoder, &refused), 0);
+	assert_int_equal(tributary_encode(view, NULL, l->encoder, &refused), 0);
 	assert_int_equal(refused, 0);
 	assert_int_equal(frame_encoder_finish(l->encoder, &data, &out->size, &samples), 0);
 	l->next_id = frame_encoder_next_id(l->encoder);
@@ -488,10 +489,73 @@ static void too_many_labels_are_counted(void **state)
 	assert_int_equal(merge_view_new(f, &options, &view), 0);
 	assert_int_equal(merge_view_count(view), 1);
 	frame_encoder_begin(encoder, 1, 1, 1000, FRAME_KEY);
-	assert_int_equal(tributary_encode(view, encoder, &refused), 0);
+	assert_int_equal(tributary_encode(view, NULL, encoder, &refused), 0);
 	assert_int_equal(refused, 1);
 	merge_view_free(view);
 	frame_encoder_free(encoder);
+	fleet_free(f);
+}
+
+static size_t feeds_of(struct fleet *f, uint64_t now_ms, const char *name, int expected)
+{
+	const struct merge_options options = {
+		.by = MERGE_BY_FLEET, .now_ms = now_ms, .stale_ms = 1000};
+	struct frame_encoder *encoder;
+	struct merge_view *view;
+	struct frame *frame;
+	const uint8_t *data;
+	uint64_t refused = 0;
+	uint32_t samples;
+	size_t size, n = 0;
+
+	assert_int_equal(merge_view_new(f, &options, &view), 0);
+	assert_int_equal(frame_encoder_new(&encoder), 0);
+	frame_encoder_begin(encoder, 1, now_ms, 1000, FRAME_KEY);
+	assert_int_equal(tributary_encode(view, name, encoder, &refused), expected);
+	if (expected >= 0) {
+		assert_int_equal(frame_encoder_finish(encoder, &data, &size, &samples), 0);
+		assert_int_equal(frame_decode(data, size, &frame, NULL), 0);
+		n = frame->gauge_count;
+		frame_free(frame);
+	}
+	merge_view_free(view);
+	frame_encoder_free(encoder);
+	return n;
+}
+
+/* What aggregator b sends up, of which c is one: both names go on, and b or c must not send it. */
+static void a_circle_is_found(void **state)
+{
+	struct frame_definition d[2] = {
+		{.id = 1, .metric = "tidegate_aggregator_feeds", .unit = "", .help = ""},
+		{.id = 2, .metric = "tidegate_aggregator_feeds", .unit = "", .help = ""}};
+	struct frame_gauge gauges[2] = {{1, 1}, {2, 1}};
+	struct frame frame = {.sequence = 1,
+			      .time_ms = 5000,
+			      .interval_ms = 1000,
+			      .is_key = true,
+			      .definition_count = 2,
+			      .definitions = d,
+			      .gauge_count = 2,
+			      .gauges = gauges};
+	struct fleet *f;
+	uint32_t session;
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		d[i].kind = METRIC_GAUGE;
+		d[i].merge = METRIC_MAX;
+		d[i].scope = METRIC_AGENT;
+		d[i].label_count = 1;
+		d[i].labels[0] = (struct segment_label){"aggregator", i ? "c" : "b"};
+	}
+	assert_int_equal(fleet_new(&limits, &f), 0);
+	say_hello(f, "b", "", true, 0, 5000, &session);
+	assert_int_equal(fleet_apply(f, session, &frame, 10, 5000, NULL), FLEET_APPLIED);
+	assert_int_equal(feeds_of(f, 5000, "a", 0), 3);
+	assert_int_equal(feeds_of(f, 5000, NULL, 0), 2);
+	feeds_of(f, 5000, "b", -ELOOP);
+	feeds_of(f, 5000, "c", -ELOOP);
 	fleet_free(f);
 }
 
@@ -503,6 +567,7 @@ int main(void)
 		cmocka_unit_test(lives_depart_and_count_once),
 		cmocka_unit_test(an_agent_has_one_cluster),
 		cmocka_unit_test(too_many_labels_are_counted),
+		cmocka_unit_test(a_circle_is_found),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
