@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define PEER_MAGIC   0x53505045u
-#define READ_CHUNK   (64u << 10)
+#define READ_CHUNK   (256u << 10)
 #define RATE_WAIT_MS 50
 
 struct peer {

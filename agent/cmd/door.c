@@ -22,6 +22,7 @@ struct door_process {
 	struct door *door;
 	struct credentials *tls; /* NULL: none set */
 	struct door_page *page;
+	unsigned int connections; /* there are descriptors for */
 	struct turnstile turnstile;
 	struct refusals refusals;
 	struct door_stats said;
@@ -187,6 +188,7 @@ static int door_process_open(struct door_process *p, struct daemon_context *ctx,
 	int r;
 
 	p->page = ctx->door;
+	p->connections = spec.connections;
 	p->turnstile = (struct turnstile){
 		.counts = &ctx->door->counts, .on_refused = on_refused, .data = p};
 	snprintf(dir, sizeof(dir), "%.140s/private", config->_runtime_dir);
@@ -219,9 +221,9 @@ int door_run(struct daemon_context *ctx)
 	if (r < 0)
 		log_error("door", "cannot begin", "why=\"%s\"", e.text);
 	else
-		log_info("door", "listening", "requests=%s bus=%s snapshots=%s",
+		log_info("door", "listening", "requests=%s bus=%s snapshots=%s connections=%u",
 			 ctx->config->door_address, ctx->config->door_bus_address,
-			 ctx->config->door_snapshot_address);
+			 ctx->config->door_snapshot_address, p.connections);
 	if (r == 0)
 		loop_run(p.loop);
 	door_close(p.door);
