@@ -92,7 +92,7 @@ static void show(struct tail *t, const struct bulletin *b, bool is_snapshot)
 	if (filter_body(&t->filter, b->body, &t->arena, &body) < 0)
 		body = *b->body; /* too much is better than nothing */
 	if (!body.n_series && !body.n_events && !body.n_signals &&
-	    (b->body->n_series || b->body->n_events || b->body->n_signals))
+	    (is_snapshot || b->body->n_series || b->body->n_events || b->body->n_signals))
 		return;
 	wanted.body = &body;
 	tail_print_bulletin(stdout, &wanted, is_snapshot, t->is_json);
