@@ -117,17 +117,49 @@ static uint64_t whole(struct frame_bits_reader *r, uint64_t v, uint64_t d)
 /* One more than what is read: it must fit. */
 static uint64_t get_from_one(struct frame_bits_reader *r, enum frame_code code)
 {
-	uint64_t v = frame_code_get(r, code) + 1;
+	uint64_t v = frame_code_get_shifted(r, code, 0) + 1;
 
 	r->failed |= !v;
 	return v;
+}
+
+/* All cells from the first one, whose count / d is v, on. */
+static void get_cells(struct frame_bits_reader *reader, uint16_t *cells, uint64_t *counts,
+		      unsigned int n, uint64_t at, uint64_t v, uint64_t d)
+{
+	struct frame_bits_reader r = *reader; /* its own stays in registers */
+	struct neighbours b = {0};
+
+	for (unsigned int i = 0; !r.failed;) {
+		unsigned int q;
+
+		if (v) {
+			cells[i] = (uint16_t)at;
+			counts[i] = whole(&r, v, d);
+			if (++i == n)
+				break;
+		}
+		neighbours_add(&b, v);
+		q = context_of(&b);
+		at++;
+		if (q) {
+			v = frame_code_get_shifted(&r, code_of(q), shift_of(q));
+		} else {
+			v = frame_code_get_shifted(&r, FRAME_CODE_RUN, 0);
+			at = v < HIST_CELLS ? at + v : HIST_CELLS;
+			b = (struct neighbours){0};
+			v = get_from_one(&r, FRAME_CODE_AFTER);
+		}
+		if (at >= HIST_CELLS)
+			r.failed = true;
+	}
+	*reader = r;
 }
 
 void frame_cells_get(struct frame_bits_reader *r, uint16_t *cells, uint64_t *counts, unsigned int n,
 		     unsigned int *start)
 {
 	uint64_t d, v, at, turned;
-	struct neighbours b = {0};
 
 	if (!n)
 		return;
@@ -138,27 +170,5 @@ void frame_cells_get(struct frame_bits_reader *r, uint16_t *cells, uint64_t *cou
 	if (at >= HIST_CELLS || !d)
 		r->failed = true;
 	*start = (unsigned int)at;
-	for (unsigned int i = 0; !r->failed;) {
-		unsigned int q;
-
-		if (v) {
-			cells[i] = (uint16_t)at;
-			counts[i] = whole(r, v, d);
-			if (++i == n)
-				return;
-		}
-		neighbours_add(&b, v);
-		q = context_of(&b);
-		at++;
-		if (q) {
-			v = frame_code_get_shifted(r, code_of(q), shift_of(q));
-		} else {
-			v = frame_code_get(r, FRAME_CODE_RUN);
-			at = v < HIST_CELLS ? at + v : HIST_CELLS;
-			b = (struct neighbours){0};
-			v = get_from_one(r, FRAME_CODE_AFTER);
-		}
-		if (at >= HIST_CELLS)
-			r->failed = true;
-	}
+	get_cells(r, cells, counts, n, at, v, d);
 }

@@ -17,10 +17,11 @@ static const char *const lengths[FRAME_CODES] = {
 #undef FRAME_CODE
 };
 
+uint16_t frame_code_decode[FRAME_CODES][1u << FRAME_CODE_BITS];
+
 static struct {
 	uint16_t bits[FRAME_CODE_SYMBOLS];
-	uint8_t length[FRAME_CODE_SYMBOLS];       /* 0: none */
-	uint8_t symbol_of[1u << FRAME_CODE_BITS]; /* by what is next in the stream */
+	uint8_t length[FRAME_CODE_SYMBOLS]; /* 0: none */
 } tables[FRAME_CODES];
 
 static void table_make(enum frame_code code)
@@ -39,7 +40,7 @@ static void table_make(enum frame_code code)
 				continue;
 			tables[code].bits[s] = (uint16_t)(next >> (FRAME_CODE_BITS - n));
 			for (unsigned int i = 0; i < 1u << (FRAME_CODE_BITS - n); i++)
-				tables[code].symbol_of[next++] = (uint8_t)s;
+				frame_code_decode[code][next++] = (uint16_t)(s << 8 | n);
 		}
 	}
 	/* Complete: whatever a stream holds is some symbol. */
@@ -113,36 +114,6 @@ void frame_code_put_shifted(struct frame_bits_writer *w, enum frame_code code, u
 {
 	FRAME_CODE_SEEN(code, frame_bits_significant(v >> k));
 	put(w, code, symbol_of(code, v >> k), frame_bits_significant(v >> k), v, k);
-}
-
-/* What stands behind a symbol of s significant bits, k more. The symbol was n bits of word. */
-static uint64_t get_low(struct frame_bits_reader *r, uint64_t word, unsigned int n, unsigned int s,
-			unsigned int k)
-{
-	unsigned int low = k + (s > 1 ? s - 1 : 0);
-	uint64_t v;
-
-	if (low + n <= FRAME_BITS_WORD) {
-		frame_bits_skip(r, low + n);
-		v = low ? word << n >> (64 - low) : 0;
-	} else {
-		frame_bits_skip(r, n);
-		r->failed |= low > 63;
-		v = frame_bits_get(r, low & 63);
-	}
-	return s ? v | (uint64_t)1 << (low & 63) : v;
-}
-
-uint64_t frame_code_get_shifted(struct frame_bits_reader *r, enum frame_code code, unsigned int k)
-{
-	uint64_t word = frame_bits_peek(r);
-	unsigned int s = tables[code].symbol_of[word >> (64 - FRAME_CODE_BITS)];
-
-	if (s == FRAME_CODE_ESCAPE) {
-		frame_bits_skip(r, tables[code].length[s]);
-		return frame_bits_get_length(r);
-	}
-	return get_low(r, word, tables[code].length[s], s, k);
 }
 
 uint64_t frame_code_get(struct frame_bits_reader *r, enum frame_code code)
@@ -223,12 +194,12 @@ void frame_code_put_counter(struct frame_bits_writer *w, struct frame_code_recen
 uint64_t frame_code_get_counter(struct frame_bits_reader *r, struct frame_code_recent *recent)
 {
 	uint64_t word = frame_bits_peek(r), v;
-	unsigned int symbol = tables[FRAME_CODE_COUNTER].symbol_of[word >> (64 - FRAME_CODE_BITS)];
-	unsigned int n = tables[FRAME_CODE_COUNTER].length[symbol];
+	unsigned int entry = frame_code_decode[FRAME_CODE_COUNTER][word >> (64 - FRAME_CODE_BITS)];
+	unsigned int symbol = entry >> 8, n = entry & 0xff;
 
 	if (symbol >= FRAME_CODE_DECIMAL) {
 		symbol -= FRAME_CODE_DECIMAL;
-		v = get_low(r, word, n, symbol % DECIMAL_BITS + 1, 0) *
+		v = frame_code_get_low(r, word, n, symbol % DECIMAL_BITS + 1, 0) *
 		    decimals[symbol / DECIMAL_BITS];
 	} else if (symbol >= FRAME_CODE_REPEAT) {
 		frame_bits_skip(r, n);
