@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,16 @@ struct probe_options keeper_probe_options(const struct config *config, const cha
 
 /* ---- a tick ---- */
 
+/* To 16 significant bits, more than is known of when a tick began: the others are noise that a frame
+ * would carry, five bytes each time. */
+static double rounded(double v)
+{
+	int exponent;
+	double m = frexp(v, &exponent);
+
+	return ldexp(rint(ldexp(m, 16)), exponent - 16);
+}
+
 static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 {
 	struct segment_gateway *g = keeper_record(k, i);
@@ -84,8 +95,9 @@ static void write_gateway(struct keeper *k, unsigned int i, uint64_t now)
 	probe_gc_now(k->probes, i, &gc);
 	if (w->integral_at_ns && now > w->integral_at_ns) {
 		v.has_mean = true;
-		v.in_flight_mean = (double)(int64_t)(state.in_flight_integral_ns - w->integral_ns) /
-				   (double)(now - w->integral_at_ns);
+		v.in_flight_mean =
+			rounded((double)(int64_t)(state.in_flight_integral_ns - w->integral_ns) /
+				(double)(now - w->integral_at_ns));
 		if (v.in_flight_mean < 0)
 			v.in_flight_mean = 0;
 	}

@@ -188,6 +188,13 @@ static void write_requests(struct keeper_series *s, const struct keeper_values *
 	put_plain(s, ROW_ACCEPTS, c->accepts);
 }
 
+/* Sums of times that always grow are told in microseconds: what is below is noise, and more than a
+ * byte in each frame. */
+static uint64_t whole_us(uint64_t ns)
+{
+	return ns - ns % 1000;
+}
+
 static void write_syscalls(struct keeper_series *s, const struct keeper_values *v)
 {
 	const struct cells *c = v->cells;
@@ -202,7 +209,7 @@ static void write_syscalls(struct keeper_series *s, const struct keeper_values *
 		put_histogram(s, &s->syscall_ns[i], METRIC_ID_SYSCALL_DURATION, "syscall", name,
 			      NULL, NULL, c->syscall_ns[i]);
 		put_counter(s, &s->syscall_long[i], METRIC_ID_SYSCALL_LONG, "syscall", name, NULL,
-			    NULL, c->syscall_long_ns[i]);
+			    NULL, whole_us(c->syscall_long_ns[i]));
 	}
 	for (unsigned int i = 0; probe_error_row(v->probes, i, &id, &error); i++)
 		put_counter(s, &s->errors[i], METRIC_ID_SYSCALL_ERRORS, "syscall",
@@ -256,7 +263,7 @@ void keeper_series_write(struct keeper_series *s, const struct keeper_values *v)
 	if (v->has_loop) {
 		put_histogram(s, &s->stall, METRIC_ID_LOOP_STALL, NULL, NULL, NULL, NULL,
 			      c->stall_ns);
-		put_plain(s, ROW_BUSY, c->loop_busy_ns);
+		put_plain(s, ROW_BUSY, whole_us(c->loop_busy_ns));
 	}
 	if (v->gc_runtime[0])
 		write_gc(s, c, v->gc_runtime, v->gc);
