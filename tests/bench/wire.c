@@ -9,9 +9,9 @@
  * all together: what is more is what histograms cost.
  *
  * Standard agent: 80 counters, 20 gauges and 4 histograms for two minutes, with key frames. In each
- * tick 40 % of counters and gauges change. How large an increment is comes from the recordings:
- * each counter and gauge follows one recorded series that changes at least every fourth tick, and takes one of the
- * increments (values) of that series at random; a histogram takes what a recorded one counted.
+ * tick 40 % of counters and gauges change. Each of its series is a recorded one that changed at least
+ * in every fourth tick, with its name and labels; when it changes it takes one of the increments (or
+ * values) that were recorded of it, at random. A histogram always takes what it once counted in a tick.
  */
 #include "recording.h"
 
@@ -155,7 +155,7 @@ static void texts(const struct recording *rec, struct result *res)
 /* -------- what recordings tell of increments -------- */
 
 struct model {
-	enum metric_kind kind;
+	struct segment_series series; /* its name and labels */
 	unsigned int count;
 	union {
 		uint64_t increments[MODEL_TICKS];
@@ -171,13 +171,24 @@ struct model {
 static struct model models[MODELS];
 static unsigned int model_count;
 
-/* The models of a recording begin at model_of[]; those that changed too rarely go at its end. */
-static struct model *model_of(unsigned int *index, enum metric_kind kind)
+/* Texts are kept for the life of the program. */
+static void series_copy(struct segment_series *to, const struct segment_series *from)
+{
+	*to = *from;
+	to->name = strdup(from->name);
+	to->unit = strdup(from->unit);
+	to->help = strdup(from->help);
+	for (unsigned int i = 0; i < from->label_count; i++)
+		to->labels[i] = (struct segment_label){strdup(from->labels[i].key),
+						       strdup(from->labels[i].value)};
+}
+
+static struct model *model_of(unsigned int *index, const struct segment_series *series)
 {
 	if (!*index) {
 		if (model_count == MODELS)
 			return NULL;
-		models[model_count].kind = kind;
+		series_copy(&models[model_count].series, series);
 		*index = ++model_count;
 	}
 	if (models[*index - 1].count == MODEL_TICKS)
@@ -185,24 +196,25 @@ static struct model *model_of(unsigned int *index, enum metric_kind kind)
 	return &models[*index - 1];
 }
 
-static void learn(const struct frame *f, unsigned int index[RECORDING_SERIES])
+static void learn(const struct recording *rec, unsigned int index[RECORDING_SERIES])
 {
+	const struct frame *f = rec->frame;
 	struct model *m;
 
 	for (size_t i = 0; i < f->counter_count; i++) {
-		m = model_of(&index[f->counters[i].id], METRIC_COUNTER);
+		m = model_of(&index[f->counters[i].id], &rec->series[f->counters[i].id]);
 		if (m)
 			m->increments[m->count++] = f->counters[i].value;
 	}
 	for (size_t i = 0; i < f->gauge_count; i++) {
-		m = model_of(&index[f->gauges[i].id], METRIC_GAUGE);
+		m = model_of(&index[f->gauges[i].id], &rec->series[f->gauges[i].id]);
 		if (m)
 			m->values[m->count++] = f->gauges[i].value;
 	}
 	for (size_t i = 0; i < f->histogram_count; i++) {
 		const struct frame_histogram *h = &f->histograms[i];
 
-		m = model_of(&index[h->id], METRIC_HISTOGRAM);
+		m = model_of(&index[h->id], &rec->series[h->id]);
 		if (!m)
 			continue;
 		m->changes[m->count] = calloc(1, sizeof(*m->changes[0]));
@@ -251,7 +263,7 @@ static void recorded(const char *path, struct result *res)
 		if (is_steady)
 			texts(&rec, res);
 		if (is_steady && !rec.frame->is_key) {
-			learn(rec.frame, index);
+			learn(&rec, index);
 			res->changes += rec.frame->counter_count + rec.frame->gauge_count;
 		}
 	}
@@ -282,7 +294,7 @@ static const struct model *next_model(unsigned int *at, enum metric_kind kind)
 {
 	for (unsigned int i = 0; i < model_count; i++) {
 		*at = (*at + 1) % model_count;
-		if (models[*at].kind == kind)
+		if (models[*at].series.kind == kind)
 			return &models[*at];
 	}
 	fail("nothing of a kind was recorded");
@@ -322,26 +334,23 @@ static void standard(struct result *res)
 		enum metric_kind kind = i < COUNTERS            ? METRIC_COUNTER
 					: i < COUNTERS + GAUGES ? METRIC_GAUGE
 								: METRIC_HISTOGRAM;
-		static const char *const names[] = {"tidegate_syscalls_total",
-						    "tidegate_requests_in_flight",
-						    "tidegate_request_duration_seconds"};
-		const struct metric_desc *d = metric_find(names[kind]);
+		struct segment_series *s = &series[i];
 
-		snprintf(which[i], sizeof(which[i]), "s%u", i);
-		series[i] = (struct segment_series){
-			.index = i,
-			.name = d->name,
-			.unit = d->unit,
-			.help = d->help,
-			.kind = kind,
-			.is_present = true,
-			.label_count = 3,
-			.labels = {{"gateway", "nginx"},
-				   {"instance", "edge-7.example/1"},
-				   {"syscall", which[i]}},
-			.cells = kind == METRIC_HISTOGRAM ? cells[i - COUNTERS - GAUGES] : NULL,
-		};
 		of[i] = next_model(&at[kind], kind);
+		*s = of[i]->series;
+		s->index = i;
+		s->is_present = true;
+		s->counter = 0;
+		s->gauge = 0;
+		s->cells = kind == METRIC_HISTOGRAM ? cells[i - COUNTERS - GAUGES] : NULL;
+		/* One that is taken twice is that of another worker. */
+		for (unsigned int k = 0; k < i; k++) {
+			if (of[k] != of[i] || s->label_count == SEGMENT_LABELS_MAX)
+				continue;
+			snprintf(which[i], sizeof(which[i]), "%u", 1200 + i);
+			s->labels[s->label_count++] = (struct segment_label){"worker", which[i]};
+			break;
+		}
 	}
 	ours_open(&ours);
 	for (unsigned int tick = 0; tick <= TICKS; tick++) {

@@ -163,7 +163,6 @@ static void put_metric(struct bytes *b, const struct peer_tick *t, unsigned int 
 	struct bytes metric = {0}, data = {0};
 
 	put_bytes(&metric, 1, head->name, strlen(head->name));
-	put_bytes(&metric, 2, head->help, strlen(head->help));
 	put_bytes(&metric, 3, head->unit, strlen(head->unit));
 	for (unsigned int i = first; i < t->count; i++) {
 		const struct segment_series *s = &t->series[i];
@@ -327,7 +326,7 @@ static bool get_series(const void *data, size_t index, struct prometheus_series 
 	*ret = (struct prometheus_series){
 		.name = s->name,
 		.unit = s->unit,
-		.help = s->help,
+		.help = "",
 		.kind = s->kind,
 		.labels = s->labels,
 		.label_count = s->label_count,

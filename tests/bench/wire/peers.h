@@ -2,7 +2,7 @@
 /*
  * What other exporters would send for the same samples: one tick a request, all series in each, as
  * they do. Where they leave a choice the smaller one is taken: integers as integers, series grouped by
- * resource and metric, native (exponential) histograms, no metadata beside what must be there.
+ * resource and metric, native (exponential) histograms where there are such, no help texts.
  */
 #pragma once
 
