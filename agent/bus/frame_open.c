@@ -7,6 +7,7 @@
 #include "bus/frame_dictionary.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 int frame_is_damaged(struct err *e, const char *what)
 {
@@ -27,18 +28,40 @@ uint32_t frame_dictionary_of(const uint8_t *data, size_t size)
 	return ZSTD_getDictID_fromFrame(data + FRAME_SEAL_BYTES, size - FRAME_SEAL_BYTES);
 }
 
+static _Thread_local ZSTD_DCtx *contexts[2];
+static _Thread_local const ZSTD_DDict *last; /* that the second one saw */
+static pthread_key_t contexts_key;
+static pthread_once_t contexts_once = PTHREAD_ONCE_INIT;
+static bool has_contexts_key;
+
+static void contexts_free(void *of_thread)
+{
+	ZSTD_DCtx **ended = of_thread;
+
+	ZSTD_freeDCtx(ended[0]);
+	ZSTD_freeDCtx(ended[1]);
+}
+
+static void contexts_begin(void)
+{
+	has_contexts_key = pthread_key_create(&contexts_key, contexts_free) == 0;
+}
+
 /* One context a thread and kind, kept: making one costs more than a small frame. The first frame after
  * another dictionary takes another way through zstd, which finds other faults in damaged data: it is
  * unpacked twice, so that the same bytes are always judged alike. */
 static size_t unpack(uint8_t *out, size_t plain, const uint8_t *data, size_t size,
 		     const ZSTD_DDict *dictionary)
 {
-	static _Thread_local ZSTD_DCtx *contexts[2];
-	static _Thread_local const ZSTD_DDict *last;
 	ZSTD_DCtx **context = &contexts[dictionary != NULL];
 
-	if (!*context)
+	if (!*context) {
 		*context = ZSTD_createDCtx();
+		pthread_once(&contexts_once, contexts_begin);
+		/* Any value: it has the function called when the thread ends. */
+		if (has_contexts_key)
+			pthread_setspecific(contexts_key, contexts);
+	}
 	if (!*context)
 		return 0;
 	if (!dictionary)
