@@ -301,7 +301,7 @@ record: $(B)/.deps-check $(B)/tidegate
 # What the frame codec learnt from them. The released files never change: a better training is another
 # version beside them.
 TRAIN := $(B)/tests/train/train
-TRAINED_ON := $(addprefix tests/data/frames/,nginx.spool haproxy.spool caddy.spool)
+TRAINED_ON := $(addprefix tests/data/frames/1/,nginx.spool haproxy.spool caddy.spool)
 $(TRAIN): tests/train/train.c tests/recording.h $(LIB)
 	$(call say,TRAIN,$@)
 	@mkdir -p $(@D)

@@ -4,7 +4,7 @@
  * a request a tick each. A sample is one series in one tick, changed or not. Ours is the SP payload
  * of an Uplink with one frame; events, which the others do not have, are left out.
  *
- * Recorded: tests/data/frames, from the first tick that defines nothing, with the key frame of the
+ * Recorded: tests/data/frames (nothing is trained on them), from the first tick that defines nothing, with the key frame of the
  * minute. Counters and gauges are encoded alone, so that they pay for all that a frame costs; then
  * all together: what is more is what histograms cost.
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recorded frames (version 1) are still read, and say the same when they are written anew. */
+/* Recorded frames of all versions are read, and say the same when they are written anew. */
 #include "recording.h"
 
 #include <setjmp.h>
@@ -83,18 +83,21 @@ static void test_nginx(void **state)
 {
 	(void)state;
 	replay("tests/data/frames/nginx.spool", 70, 2500);
+	replay("tests/data/frames/1/nginx.spool", 70, 2500);
 }
 
 static void test_haproxy(void **state)
 {
 	(void)state;
 	replay("tests/data/frames/haproxy.spool", 70, 2500);
+	replay("tests/data/frames/1/haproxy.spool", 70, 2500);
 }
 
 static void test_caddy(void **state)
 {
 	(void)state;
 	replay("tests/data/frames/caddy.spool", 70, 2000);
+	replay("tests/data/frames/1/caddy.spool", 70, 2000);
 }
 
 static void test_mixed(void **state)
