@@ -364,13 +364,39 @@ static int count_read(struct tail *t, const char *text)
 	return -EINVAL;
 }
 
-/* What belongs together. */
-static int options_check(struct tail *t, const char *since, const char *snapshots)
+static void file_default(const char **path, const char *variable)
 {
+	const char *value = *path ? NULL : getenv(variable);
+
+	if (value && *value)
+		*path = value;
+}
+
+static int files_check(struct tail *t)
+{
+	struct endpoint ep;
+
+	file_default(&t->files.ca, "TIDEGATE_TLS_CA_FILE");
+	file_default(&t->files.certificate, "TIDEGATE_TLS_CERT_FILE");
+	file_default(&t->files.key, "TIDEGATE_TLS_KEY_FILE");
 	if (!!t->files.ca != !!t->files.certificate || !!t->files.ca != !!t->files.key) {
 		fputs("tidegate tail: --ca, --cert and --key: TLS needs all three\n", stderr);
 		return -EINVAL;
 	}
+	if (endpoint_parse(t->address, &ep, NULL) == 0 && ep.is_tls && !t->files.ca) {
+		fprintf(stderr,
+			"tidegate tail: %s: needs a certificate; say --ca, --cert and --key\n",
+			t->address);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* What belongs together. */
+static int options_check(struct tail *t, const char *since, const char *snapshots)
+{
+	if (files_check(t) < 0)
+		return -EINVAL;
 	if (since && !str_equal(since, "snapshot")) {
 		fprintf(stderr, "tidegate tail: --since `%s`: must be `snapshot`\n", since);
 		return -EINVAL;
