@@ -37,7 +37,7 @@ simulated=''
 simulate() {
 	local out=$world/simulated pids before began seconds=${*: -1} count=${*: -2:1}
 	pids="$aggregator_pid $(children_of "$aggregator_pid")"
-	"$simulator" "${@:1:$#-2}" "tcp://127.0.0.1:$door_port" "$count" "$seconds" >"$out" &
+	"$simulator" "${@:1:$#-2}" "${door_scheme:-tcp}://127.0.0.1:$door_port" "$count" "$seconds" >"$out" &
 	simulator_pid=$!
 	world_pids+=("$simulator_pid")
 	wait_for 120 grep -q '"steady"' "$out" || return 1
@@ -46,8 +46,9 @@ simulate() {
 	wait_for $((seconds + 30)) grep -q '"end"' "$out" || return 1
 	# shellcheck disable=SC2086
 	spent_ns=$(($(cpu_ns $pids) - before)) took_ns=$(($(date +%s%N) - began))
-	# shellcheck disable=SC2086
-	memory_kb=$(pss_kb $pids)
+	# A process may have been killed meanwhile, and another be there.
+	# shellcheck disable=SC2046
+	memory_kb=$(pss_kb "$aggregator_pid" $(children_of "$aggregator_pid"))
 	simulated=$(tail -1 "$out")
 }
 simulated() { jq -r ".$1" <<<"$simulated"; }

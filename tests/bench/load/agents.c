@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/listen.h"
 #include "base/loop.h"
+#include "bus/credentials.h"
 #include "bus/peer.h"
 #include "latency.h"
 #include "listener.h"
@@ -55,11 +56,12 @@ struct agent {
 	uint64_t acked;                   /* bit n: settled + 1 + n */
 	uint64_t retry_ns, backoff_ns;
 	struct request requests[WINDOW];
+	struct tls_ticket ticket;
 	uint64_t produced_ns[RING];
 };
 
 static struct {
-	const char *address, *bus;
+	const char *address, *bus, *tls;
 	unsigned int agents, window, ticks;
 	uint64_t interval_ns, duration_ns, seconds_ns;
 } options = {.window = WINDOW, .ticks = 1, .interval_ns = NS_PER_S};
@@ -72,6 +74,7 @@ static struct {
 } stats;
 
 static struct loop *loop;
+static struct credentials *tls; /* of all agents */
 static struct agent *agents;
 static struct latency acks;
 static uint64_t start_ns, steady_ns, lost_ns, random_state = 88172645463325252ULL;
@@ -345,6 +348,9 @@ static void agent_connect(struct agent *a)
 		.message_max = SP_MESSAGE_MAX,
 		.queue_bytes = 4u << 20,
 		.queue_messages = 256,
+		.tls = tls,
+		.tls_host = tls ? "127.0.0.1" : NULL,
+		.tls_ticket = &a->ticket,
 		.on_ready = on_ready,
 		.on_message = on_message,
 		.on_closed = on_closed,
@@ -496,6 +502,7 @@ static int parse(int argc, char **argv)
 		{"interval", required_argument, NULL, 'i'}, /* ms; 0: the next at once */
 		{"ticks", required_argument, NULL, 't'},    /* of one request, with --interval 0 */
 		{"window", required_argument, NULL, 'w'},
+		{"tls", required_argument, NULL, 's'}, /* folder of ca.pem, cert.pem, key.pem */
 		{"bus", required_argument, NULL, 'b'}, /* subscribe there */
 		{0},
 	};
@@ -508,6 +515,8 @@ static int parse(int argc, char **argv)
 			options.ticks = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 'w')
 			options.window = (unsigned int)strtoul(optarg, NULL, 10);
+		else if (c == 's')
+			options.tls = optarg;
 		else if (c == 'b')
 			options.bus = optarg;
 		else
@@ -524,15 +533,33 @@ static int parse(int argc, char **argv)
 		       : -EINVAL;
 }
 
+static int tls_open(void)
+{
+	char ca[512], certificate[512], key[512];
+	const struct credentials_files files = {ca, certificate, key};
+	struct err e = {0};
+	int r;
+
+	if (!options.tls)
+		return 0;
+	snprintf(ca, sizeof(ca), "%s/ca.pem", options.tls);
+	snprintf(certificate, sizeof(certificate), "%s/cert.pem", options.tls);
+	snprintf(key, sizeof(key), "%s/key.pem", options.tls);
+	r = credentials_open(&files, &tls, &e);
+	if (r < 0)
+		fprintf(stderr, "agents: %s\n", e.text);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct loop_watch *watch;
 	struct rlimit limit;
 
 	if (parse(argc, argv) < 0) {
-		fprintf(stderr,
-			"usage: agents [--interval MS] [--ticks N] [--window N] [--bus ADDRESS] "
-			"ADDRESS AGENTS SECONDS\n");
+		fprintf(stderr, "usage: agents [--interval MS] [--ticks N] [--window N] [--bus "
+				"ADDRESS] [--tls DIR] "
+				"ADDRESS AGENTS SECONDS\n");
 		return 2;
 	}
 	getrlimit(RLIMIT_NOFILE, &limit);
@@ -542,7 +569,7 @@ int main(int argc, char **argv)
 	start_ns = clock_mono_ns();
 	for (unsigned int i = 0; agents && i < options.agents; i++)
 		agents[i].backoff_ns = BACKOFF_FIRST;
-	if (!agents || loop_open(&loop) < 0 ||
+	if (!agents || tls_open() < 0 || loop_open(&loop) < 0 ||
 	    loop_add_timer(loop, STEP_MS, STEP_MS, on_step, NULL, &watch) < 0 ||
 	    loop_add_signal(loop, SIGUSR1, on_drop, NULL, &watch) < 0 ||
 	    (options.bus && listener_open(loop, options.bus, produced_at) < 0)) {
