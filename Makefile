@@ -229,6 +229,8 @@ $(B)/tests/bench/%.b: tests/bench/%.c $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -Itests/bench -o $@ $(filter %.c,$^) $(ALL_LDFLAGS) $(LIB) \
 		$(TEST_LIBS) $(PKG_LIBS) -lm
 
+$(B)/tests/bench/history.b: tests/bench/load/standard.c
+
 # What other exporters would send, for the bench that compares bytes.
 $(B)/tests/bench/wire.b: tests/bench/wire/peers.c tests/bench/wire/peers.h tests/recording.h
 $(B)/tests/bench/wire.b: TEST_LIBS := -lsnappy -lz

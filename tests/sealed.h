@@ -36,7 +36,7 @@ static inline int sealed_add(struct sheaf *s, uint64_t sequence, uint64_t time_m
 	size_t size;
 
 	sealed_frame(sequence, time_ms, total, &data, &size);
-	return sheaf_add(s, sequence, time_ms, data, size);
+	return sheaf_add(s, sequence, time_ms, true, data, size);
 }
 
 static inline int sealed_on_sample(void *data, const struct minute_sample *s)

@@ -69,6 +69,8 @@ int history_open(const char *path, const struct history_options *options, struct
 	r = history_queue_init(&h->queue, HISTORY_QUEUE_BYTES);
 	pthread_mutex_init(&h->open_lock, NULL);
 	pthread_cond_init(&h->folded, NULL);
+	/* Tables that are made at their first use: before there are two threads. */
+	histogram_index(1);
 	histogram_thresholds();
 	h->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r >= 0 && h->fd < 0)
@@ -164,6 +166,7 @@ void history_take(struct history *h, struct fleet *f, uint32_t session, const st
 				    .session = session,
 				    .sequence = frame->sequence,
 				    .time_ms = frame->time_ms,
+				    .is_key = frame->is_key,
 				    .size = size},
 	     sealed);
 }
@@ -233,6 +236,7 @@ int history_save(struct history *h, history_record_fn fn, void *data)
 		pack_u64(&p, i->session);
 		pack_u64(&p, i->sequence);
 		pack_u64(&p, i->time_ms);
+		pack_u64(&p, i->is_key);
 		pack_bytes(&p, i->data, i->size);
 		r = p.has_failed ? -ENOMEM : fn(data, HISTORY_RECORD, p.data, p.size);
 	}
@@ -251,6 +255,7 @@ int history_restore(struct history *h, struct fleet *f, const uint8_t *payload, 
 	item.session = (uint32_t)unpack_u64_max(&u, UINT32_MAX);
 	item.sequence = unpack_u64(&u);
 	item.time_ms = unpack_u64(&u);
+	item.is_key = unpack_u64_max(&u, 1);
 	item.size = (size_t)(u.end - u.at);
 	if (u.is_bad || item.size > FRAME_SEALED_MAX + FRAME_SEAL_BYTES)
 		return -EBADMSG;

@@ -18,6 +18,7 @@ struct history_item {
 	enum history_item_kind kind;
 	uint32_t stream, session; /* stream: of this life, from 1 */
 	uint64_t sequence, time_ms;
+	bool is_key;
 	size_t size;
 	uint8_t data[];
 };

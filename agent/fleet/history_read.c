@@ -226,7 +226,7 @@ static int minute_at(struct reading *g, uint32_t stream, uint64_t start_ms, stru
 	if (r == -ENOENT)
 		return history_store_end(g->reader->store, stream, start_ms, ret, g->e);
 	if (r >= 0)
-		r = sheaf_minute(ticks, g->q->to_ms, ret);
+		r = sheaf_minute(ticks, g->is_thin ? 0 : g->q->from_ms, g->q->to_ms, ret);
 	sheaf_free(ticks);
 	if (r >= 0 && g->is_thin) {
 		r = minute_thin(*ret);
@@ -250,6 +250,20 @@ static uint64_t read_from(const struct reading *g, const struct history_pick *pi
 	return from > pick->first_ms ? from : pick->first_ms;
 }
 
+/* Whether the minute of the beginning says the totals itself. */
+static bool is_led(struct reading *g, uint32_t stream, struct sheaf **open, size_t open_count)
+{
+	struct sheaf *ticks = NULL;
+	bool is_led;
+
+	if (g->is_thin ||
+	    ticks_of(g, stream, floor_minute(g->q->from_ms), open, open_count, &ticks) < 0)
+		return false;
+	is_led = sheaf_has_key(ticks, g->q->from_ms);
+	sheaf_free(ticks);
+	return is_led;
+}
+
 static int read_minutes(struct reading *g, const struct history_pick *pick)
 {
 	uint64_t from = read_from(g, pick), last = pick->last_ms;
@@ -265,6 +279,8 @@ static int read_minutes(struct reading *g, const struct history_pick *pick)
 		last = sheaf_start_ms(open[i]) > last ? sheaf_start_ms(open[i]) : last;
 	for (size_t i = 0; i < open_count; i++)
 		from = sheaf_start_ms(open[i]) < from ? sheaf_start_ms(open[i]) : from;
+	if (from < floor_minute(g->q->from_ms) && is_led(g, pick->stream, open, open_count))
+		from = floor_minute(g->q->from_ms);
 	for (uint64_t at = from; at <= last && at <= g->q->to_ms && r >= 0; at += MINUTE_MS) {
 		struct minute *m = NULL;
 

@@ -406,7 +406,7 @@ static int write_both(struct history_store *s, uint32_t stream, struct sheaf *sh
 		r = put_row(s, TICK_PUT, key, e);
 	if (r < 0)
 		return r;
-	unread = r = sheaf_minute(sheaf, UINT64_MAX, &m);
+	unread = r = sheaf_minute(sheaf, 0, UINT64_MAX, &m);
 	if (r < 0)
 		return r;
 	s->stats.frames_unread += (uint64_t)unread;

@@ -109,7 +109,8 @@ static void take_frame(struct history *h, const struct history_item *item)
 	m = s ? minute_of(h, s, item->stream, start_ms) : NULL;
 	if (m) {
 		h->open_bytes -= sheaf_bytes(m->sheaf);
-		r = sheaf_add(m->sheaf, item->sequence, item->time_ms, item->data, item->size);
+		r = sheaf_add(m->sheaf, item->sequence, item->time_ms, item->is_key, item->data,
+			      item->size);
 		h->open_bytes += sheaf_bytes(m->sheaf);
 	}
 	pthread_mutex_unlock(&h->open_lock);

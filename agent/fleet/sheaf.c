@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * As bytes: u32 CRC32C (little-endian) of what follows | version | start in minutes | n frames, by
- * sequence { gap of sequences, offset in ms, size, bytes }. All numbers are varints.
+ * sequence { gap of sequences, offset in ms * 2 + is it a key frame, size, bytes }. All numbers are
+ * varints.
  */
 #include "fleet/sheaf.h"
 
@@ -16,6 +17,7 @@
 struct sheaf_frame {
 	uint64_t sequence;
 	uint32_t offset_ms, start, size;
+	bool is_key;
 };
 
 struct sheaf {
@@ -106,8 +108,8 @@ static int reserve(struct sheaf *s, size_t size)
 	return 0;
 }
 
-int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, const uint8_t *data,
-	      size_t size)
+int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
+	      const uint8_t *data, size_t size)
 {
 	int r;
 
@@ -119,8 +121,11 @@ int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, const uint8_
 	if (r < 0)
 		return r;
 	s->is_sorted = s->is_sorted && (!s->count || s->frames[s->count - 1].sequence < sequence);
-	s->frames[s->count++] = (struct sheaf_frame){sequence, (uint32_t)(time_ms - s->start_ms),
-						     s->size, (uint32_t)size};
+	s->frames[s->count++] = (struct sheaf_frame){.sequence = sequence,
+						     .offset_ms = (uint32_t)(time_ms - s->start_ms),
+						     .start = s->size,
+						     .size = (uint32_t)size,
+						     .is_key = is_key};
 	if (size)
 		memcpy(s->data + s->size, data, size);
 	s->size += (uint32_t)size;
@@ -135,8 +140,8 @@ int sheaf_merge(struct sheaf *s, const struct sheaf *from)
 		return -ERANGE;
 	for (uint32_t i = 0; i < from->count; i++) {
 		const struct sheaf_frame *f = &from->frames[i];
-		int r = sheaf_add(s, f->sequence, s->start_ms + f->offset_ms, from->data + f->start,
-				  f->size);
+		int r = sheaf_add(s, f->sequence, s->start_ms + f->offset_ms, f->is_key,
+				  from->data + f->start, f->size);
 
 		if (r < 0)
 			return r;
@@ -191,7 +196,7 @@ int sheaf_encode(struct sheaf *s, struct pack *out)
 		const struct sheaf_frame *f = &s->frames[i];
 
 		pack_u64(out, f->sequence - sequence);
-		pack_u64(out, f->offset_ms);
+		pack_u64(out, f->offset_ms * 2u + f->is_key);
 		pack_u64(out, f->size);
 		pack_bytes(out, s->data + f->start, f->size);
 		sequence = f->sequence;
@@ -210,14 +215,14 @@ static int decode_frames(struct unpack *u, struct sheaf *s)
 
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t next = sequence + unpack_u64(u);
-		uint64_t offset = unpack_u64_max(u, MINUTE_MS - 1);
+		uint64_t offset = unpack_u64_max(u, 2 * MINUTE_MS - 1);
 		uint64_t size = unpack_u64_max(u, SHEAF_BYTES_MAX);
 		const uint8_t *data = unpack_bytes(u, size);
 		int r;
 
 		if (u->is_bad || next < sequence || (i && next == sequence))
 			return -EBADMSG;
-		r = sheaf_add(s, next, s->start_ms + offset, data, size);
+		r = sheaf_add(s, next, s->start_ms + offset / 2, offset % 2, data, size);
 		if (r < 0)
 			return r == -ENOSPC ? -EBADMSG : r;
 		sequence = next;
@@ -256,13 +261,37 @@ int sheaf_decode(const uint8_t *data, size_t size, struct sheaf **ret)
 	return 0;
 }
 
-int sheaf_minute(struct sheaf *s, uint64_t until_ms, struct minute **ret)
+/* The last key frame at or before; one that was too large for a frame is continued in the next: the
+ * first of them. s->count: none. */
+static uint32_t key_at(const struct sheaf *s, uint64_t from_ms)
+{
+	uint32_t found = s->count;
+
+	for (uint32_t i = 0; i < s->count && s->start_ms + s->frames[i].offset_ms <= from_ms; i++) {
+		const struct sheaf_frame *f = &s->frames[i];
+		bool is_rest = i && f[-1].is_key && f[-1].sequence + 1 == f->sequence;
+
+		if (f->is_key && !is_rest)
+			found = i;
+	}
+	return found;
+}
+
+bool sheaf_has_key(struct sheaf *s, uint64_t from_ms)
+{
+	sort(s);
+	return key_at(s, from_ms) < s->count;
+}
+
+int sheaf_minute(struct sheaf *s, uint64_t from_ms, uint64_t until_ms, struct minute **ret)
 {
 	struct minute *m;
 	int r = minute_new(s->start_ms, &m), unread = 0;
+	uint32_t first;
 
 	sort(s);
-	for (uint32_t i = 0; i < s->count && r >= 0; i++) {
+	first = key_at(s, from_ms);
+	for (uint32_t i = first < s->count ? first : 0; i < s->count && r >= 0; i++) {
 		const struct sheaf_frame *f = &s->frames[i];
 		struct frame *frame;
 

@@ -26,10 +26,10 @@ bool sheaf_has(const struct sheaf *s, uint64_t sequence);
 /* Of memory that it holds, about. */
 size_t sheaf_bytes(const struct sheaf *s);
 
-/* Copies a sealed frame. 1: added; 0: it was there. -ERANGE: not of this minute; -ENOSPC: beyond
+/* Copies a sealed frame; is_key: what it says of itself. 1: added; 0: it was there. -ERANGE: not of this minute; -ENOSPC: beyond
  * SHEAF_BYTES_MAX or MINUTE_TICKS_MAX; -ENOMEM. */
-int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, const uint8_t *data,
-	      size_t size);
+int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
+	      const uint8_t *data, size_t size);
 /* Adds what only from has: frames added, or an error as above (then some may be). */
 int sheaf_merge(struct sheaf *s, const struct sheaf *from);
 
@@ -38,5 +38,8 @@ int sheaf_encode(struct sheaf *s, struct pack *out);
 /* -EBADMSG: damaged, -EPROTONOSUPPORT: another version. */
 int sheaf_decode(const uint8_t *data, size_t size, struct sheaf **ret);
 
-/* Decodes the frames up to until_ms: how many of them could not be read, -ENOMEM. */
-int sheaf_minute(struct sheaf *s, uint64_t until_ms, struct minute **ret);
+/* Whether totals can be known at from_ms without the minute before. */
+bool sheaf_has_key(struct sheaf *s, uint64_t from_ms);
+/* Decodes the frames from the last key frame at or before from_ms (else the first) up to until_ms:
+ * how many of them could not be read, -ENOMEM. */
+int sheaf_minute(struct sheaf *s, uint64_t from_ms, uint64_t until_ms, struct minute **ret);

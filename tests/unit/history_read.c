@@ -100,7 +100,8 @@ static void tell(struct teller *t, uint64_t time_ms, enum frame_type type, const
 					.is_present = true,
 					.cells = what->cells});
 	assert_int_equal(frame_encoder_finish(t->encoder, &data, &size, &samples), 0);
-	assert_int_equal(sheaf_add(t->sheaf, t->sequence, time_ms, data, size), 1);
+	assert_int_equal(
+		sheaf_add(t->sheaf, t->sequence, time_ms, type != FRAME_CHANGES, data, size), 1);
 	if (t->defined == frame_encoder_next_id(t->encoder))
 		return;
 	t->defined = frame_encoder_next_id(t->encoder);

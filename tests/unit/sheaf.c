@@ -42,7 +42,7 @@ static void is(struct sheaf *s, uint64_t until_ms, const char *want)
 	char text[1024] = "";
 	struct minute *m;
 
-	assert_int_equal(sheaf_minute(s, until_ms, &m), 0);
+	assert_int_equal(sheaf_minute(s, 0, until_ms, &m), 0);
 	assert_int_equal(minute_each(m, on_sample, text), 0);
 	assert_string_equal(text, want);
 	minute_free(m);
@@ -113,25 +113,61 @@ static void what_is_not_of_it(void **state)
 	assert_int_equal(sealed_add(s, 2, START + MINUTE_MS, 1), -ERANGE);
 	assert_int_equal(sealed_add(s, 1, START, 1), 0);
 	/* What cannot be decoded is counted, and the rest is there. */
-	assert_int_equal(sheaf_add(s, 7, START, junk, 100), 1);
-	assert_int_equal(sheaf_minute(s, UINT64_MAX, &m), 1);
+	assert_int_equal(sheaf_add(s, 7, START, false, junk, 100), 1);
+	assert_int_equal(sheaf_minute(s, 0, UINT64_MAX, &m), 1);
 	assert_int_equal(sealed_total(m), 100);
 	minute_free(m);
 	/* Bounds: of bytes and of frames. */
 	for (uint64_t i = 0; i < 3; i++)
-		assert_int_equal(sheaf_add(s, 10 + i, START, junk, sizeof(junk)), 1);
-	assert_int_equal(sheaf_add(s, 20, START, junk, sizeof(junk)), -ENOSPC);
+		assert_int_equal(sheaf_add(s, 10 + i, START, false, junk, sizeof(junk)), 1);
+	assert_int_equal(sheaf_add(s, 20, START, false, junk, sizeof(junk)), -ENOSPC);
 	for (uint64_t i = 0; i < MINUTE_TICKS_MAX; i++)
-		assert_int_equal(sheaf_add(other, i + 1, START + MINUTE_MS, junk, 1), 1);
-	assert_int_equal(sheaf_add(other, 1 << 20, START + MINUTE_MS, junk, 1), -ENOSPC);
+		assert_int_equal(sheaf_add(other, i + 1, START + MINUTE_MS, false, junk, 1), 1);
+	assert_int_equal(sheaf_add(other, 1 << 20, START + MINUTE_MS, false, junk, 1), -ENOSPC);
 	sheaf_free(s);
 	sheaf_free(other);
+}
+
+/* From a key frame on, whose rest may be in the next. */
+static void from_a_key_frame(void **state)
+{
+	static const uint64_t keys[] = {3, 4, 8};
+	struct sheaf *s;
+	struct minute *m;
+
+	(void)state;
+	assert_int_equal(sheaf_new(START, &s), 0);
+	for (uint64_t i = 9; i >= 1; i--) {
+		bool is_key = i == keys[0] || i == keys[1] || i == keys[2];
+		const uint8_t *data;
+		size_t size;
+
+		sealed_frame(i, START + i * 1000, i, &data, &size);
+		assert_int_equal(sheaf_add(s, i, START + i * 1000, is_key, data, size), 1);
+	}
+	static const struct {
+		uint64_t from_s;
+		size_t ticks;
+		bool has_key;
+	} wants[] = {{0, 9, false}, {2, 9, false}, {3, 7, true}, {4, 7, true},
+		     {7, 7, true},  {8, 2, true},  {90, 2, true}};
+
+	for (size_t i = 0; i < sizeof(wants) / sizeof(wants[0]); i++) {
+		uint64_t from_ms = START + wants[i].from_s * 1000;
+
+		assert_int_equal(sheaf_has_key(s, from_ms), wants[i].has_key);
+		assert_int_equal(sheaf_minute(s, from_ms, UINT64_MAX, &m), 0);
+		assert_int_equal(minute_ticks(m), wants[i].ticks);
+		minute_free(m);
+	}
+	sheaf_free(s);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_is_a_union),
+		cmocka_unit_test(from_a_key_frame),
 		cmocka_unit_test(bytes_and_back),
 		cmocka_unit_test(what_is_not_of_it),
 	};
