@@ -337,6 +337,8 @@ static void sample_of(const struct minute *m, const struct minute_item *s,
 	};
 	if (minute_is_cells(s->kind)) {
 		ret->cell_count = s->v.window.count;
+		if (!ret->cell_count) /* nor need there be any room for cells */
+			return;
 		ret->cells = m->cells + s->v.window.first;
 		ret->counts = m->counts + s->v.window.first;
 	} else if (s->kind == MINUTE_GAUGE) {

@@ -115,6 +115,8 @@ int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
 
 	if (time_ms < s->start_ms || time_ms - s->start_ms >= MINUTE_MS)
 		return -ERANGE;
+	if (!size)
+		return -EBADMSG;
 	if (sheaf_has(s, sequence))
 		return 0;
 	r = reserve(s, size);
@@ -126,8 +128,7 @@ int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
 						     .start = s->size,
 						     .size = (uint32_t)size,
 						     .is_key = is_key};
-	if (size)
-		memcpy(s->data + s->size, data, size);
+	memcpy(s->data + s->size, data, size);
 	s->size += (uint32_t)size;
 	return 1;
 }

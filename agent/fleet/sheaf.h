@@ -26,7 +26,7 @@ bool sheaf_has(const struct sheaf *s, uint64_t sequence);
 /* Of memory that it holds, about. */
 size_t sheaf_bytes(const struct sheaf *s);
 
-/* Copies a sealed frame; is_key: what it says of itself. 1: added; 0: it was there. -ERANGE: not of this minute; -ENOSPC: beyond
+/* Copies a sealed frame; is_key: what it says of itself. 1: added; 0: it was there. -ERANGE: not of this minute; -EBADMSG: no bytes; -ENOSPC: beyond
  * SHEAF_BYTES_MAX or MINUTE_TICKS_MAX; -ENOMEM. */
 int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
 	      const uint8_t *data, size_t size);

@@ -112,6 +112,7 @@ static void what_is_not_of_it(void **state)
 	assert_int_equal(sealed_add(s, 2, START - 1, 1), -ERANGE);
 	assert_int_equal(sealed_add(s, 2, START + MINUTE_MS, 1), -ERANGE);
 	assert_int_equal(sealed_add(s, 1, START, 1), 0);
+	assert_int_equal(sheaf_add(s, 2, START, false, junk, 0), -EBADMSG);
 	/* What cannot be decoded is counted, and the rest is there. */
 	assert_int_equal(sheaf_add(s, 7, START, false, junk, 100), 1);
 	assert_int_equal(sheaf_minute(s, 0, UINT64_MAX, &m), 1);
