@@ -5,7 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/authority.sh"
 command -v nngcat >/dev/null || skip_all "nngcat (nng-utils) is not installed"
-world_begin tailtls
+world_begin tailfar
 authority_new ours
 certificate door ours DNS:localhost,IP:127.0.0.1
 certificate agent ours "DNS:$agent_id"
