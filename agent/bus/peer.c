@@ -331,6 +331,15 @@ static int finish_connect(struct peer *p)
 	return p->is_secure ? flush(p) : secure(p);
 }
 
+/* Who could not be written to may have said why: in TLS 1.3 a server judges our certificate when we
+ * are done with the handshake and write already. */
+static int last_words(struct peer *p, int r)
+{
+	int last = read_some(p);
+
+	return last < 0 ? last : r;
+}
+
 static void on_io(void *data, int fd, unsigned int events)
 {
 	struct peer *p = data;
@@ -349,6 +358,8 @@ static void on_io(void *data, int fd, unsigned int events)
 	}
 	if (r == 0 && events & LOOP_READ && !p->is_connecting && p->is_secure)
 		r = read_some(p);
+	else if (r == -ECONNRESET && p->tls && p->is_secure)
+		r = last_words(p, r);
 	if (r < 0) {
 		peer_end(p, r);
 		return;

@@ -297,6 +297,29 @@ static void strangers(void **state)
 		   &ours);
 }
 
+/* A client of TLS 1.3 is done before it is judged: writing fails, reading still says why. */
+static void refused_while_writing(void **state)
+{
+	struct credentials *sc = server_made();
+	struct credentials *cc =
+		made("stranger", &theirs, &ours, (struct certificate_spec){.dns = "team-a"});
+	struct iovec iov = {(char[]){"hello"}, 5};
+	struct tls *server, *client;
+	char buf[16];
+
+	(void)state;
+	open_both(sc, cc, "door.example", NULL, &server, &client);
+	assert_true(shake(server, client).server < 0);
+	server = tls_close(server);
+	shutdown(fds[0], SHUT_RDWR);
+	assert_true(tls_write(client, &iov, 1) < 0);
+	assert_int_equal(read_within(client, buf, sizeof(buf)), -EPROTO);
+	assert_non_null(strstr(tls_why(client), "refuses"));
+	unpair(&server, &client);
+	credentials_close(sc);
+	credentials_close(cc);
+}
+
 static void nameless(void **state)
 {
 	struct credentials *sc = server_made();
@@ -584,6 +607,7 @@ int main(void)
 		cmocka_unit_test(resumes),
 		cmocka_unit_test(resumes_with_the_next_process),
 		cmocka_unit_test(strangers),
+		cmocka_unit_test(refused_while_writing),
 		cmocka_unit_test(nameless),
 		cmocka_unit_test(client_knows_its_server),
 		cmocka_unit_test(junk),
