@@ -25,6 +25,7 @@
 #define RETRY_MS         1000
 #define ROOM_BYTES       (64u << 10)
 #define SECOND_MS        1000
+#define HELLOS_SAID      20 /* in a second, one by one; the rest as a number */
 /* As long as an agent keeps its spool, and a little more: then nothing of it can come any more. */
 #define DEPART_MS (49ULL * 3600 * 1000)
 
@@ -167,7 +168,8 @@ static void on_hello(void *data, const char *agent, uint64_t now_ms)
 	Tidegate__BusBody body;
 	char json[] = "{}";
 
-	log_info("core", "an agent says hello", "agent=\"%s\"", agent);
+	if (c->hellos++ < HELLOS_SAID)
+		log_info("core", "an agent says hello", "agent=\"%s\"", agent);
 	tidegate__event__init(&event);
 	tidegate__bus_body__init(&body);
 	event.time_ms = body.time_ms = now_ms;
@@ -333,6 +335,9 @@ static void on_second(void *data)
 	size_t size;
 
 	core_history_second(c);
+	if (c->hellos > HELLOS_SAID)
+		log_info("core", "more agents say hello", "agents=%u", c->hellos - HELLOS_SAID);
+	c->hellos = 0;
 	core_signal_publish(c, now); /* before the beacon that lists it */
 	/* The next one, with somebody to hear it, lists what changed until then. */
 	if (has_subscribers(c) && publisher_beacon(c->publisher, now, &message, &size) >= 0)

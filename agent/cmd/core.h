@@ -66,6 +66,7 @@ struct core {
 	struct core_query *query; /* NULL: no history */
 	bool is_folding, is_history_failing;
 	bool is_ready, is_stuck, is_full, is_waiting;
+	unsigned int hellos; /* in this second */
 	int exit_code;
 	uint64_t departed_ms;
 	/* Wait for the commit. */
