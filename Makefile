@@ -248,8 +248,8 @@ $(LOAD_BINS): $(B)/tests/bench/load/%: tests/bench/load/%.c $(LOAD_PARTS) \
 # (tests/chaos/*.t) run in make chaos alone; tests/flow/chaos-of-the-bus.t is their short form.
 CHAOS_KILLS ?= 1000
 CHAOS_BINS := $(patsubst tests/chaos/%.c,$(B)/tests/chaos/%.t,\
-	$(sort $(filter-out %/feed.c %/backlog.c,$(wildcard tests/chaos/*.c))))
-CHAOS_TOOLS := $(B)/tests/chaos/feed $(B)/tests/chaos/backlog
+	$(sort $(filter-out %/feed.c %/backlog.c %/forge.c %/clock.c,$(wildcard tests/chaos/*.c))))
+CHAOS_TOOLS := $(addprefix $(B)/tests/chaos/,feed backlog forge clock.so)
 CHAOS_SCRIPTS := $(sort $(wildcard tests/chaos/*.t))
 $(B)/tests/chaos/feed: tests/chaos/feed.c $(GATE)
 	$(call say,TEST,$@)
@@ -263,12 +263,21 @@ $(B)/tests/chaos/%.t: tests/chaos/%.c $(LIB)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -o $@ $< $(ALL_LDFLAGS) $(LIB) $(TEST_LIBS) $(PKG_LIBS) -lm
+# Not sanitized: it comes before the sanitizers' own library.
+$(B)/tests/chaos/clock.so: tests/chaos/clock.c
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
+$(B)/tests/chaos/forge: tests/chaos/forge.c $(LIB)
+	$(call say,TEST,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS) $(LIB) $(PKG_LIBS) -lm
 .PHONY: chaos
 chaos: all $(CHAOS_BINS) $(CHAOS_TOOLS)
 	$(Q)set -e; for t in $(CHAOS_BINS) $(CHAOS_SCRIPTS); do CHAOS_KILLS=$(CHAOS_KILLS) $$t; done
 
 # Packages come first, in a make of their own: this one has looked for tools before they were there.
-.PHONY: check check-all check-unit check-lua check-bpf check-flow check-vm
+.PHONY: check check-all check-unit check-lua check-bpf check-flow check-hostile check-vm
 check: $(B)/.deps-check
 	+$(Q)$(MAKE) --no-print-directory check-all
 check-all: all $(UNIT_BINS) $(CHAOS_BINS) $(CHAOS_TOOLS) $(BPF_BINS) $(B)/tests/bpf/examine
@@ -282,6 +291,14 @@ check-bpf: all $(BPF_BINS) $(B)/tests/bpf/examine
 	$(Q)tests/run $(BPF_TESTS)
 check-flow: all $(CHAOS_TOOLS)
 	$(Q)tests/run $(FLOW_TESTS)
+# What strangers and hostile agents send, to an aggregator with AddressSanitizer.
+ASAN_BUILD := build/sanitize-address-undefined
+check-hostile: all $(CHAOS_TOOLS)
+	+$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(ASAN_BUILD)/tidegate
+	$(Q)TIDEGATE_HOSTILE=$(abspath $(ASAN_BUILD))/tidegate tests/run \
+		tests/flow/hostile-agents-change-nothing.t
+	$(Q)BUILD=$(abspath $(ASAN_BUILD)) tests/run tests/flow/bus-survives-hostile-peers.t \
+		tests/flow/tls-strangers-are-refused.t
 check-vm: all $(BPF_BINS)
 	$(Q)TEST_TIMEOUT=1800 tests/run $(VM_TESTS)
 
@@ -431,6 +448,7 @@ help:
 #: make demo            shows it all on a real gateway; KEEP=1 leaves it running
 #: make check           installs what is missing, builds, runs all tests and counts them
 #: make check-unit      … one kind: check-unit check-lua check-bpf check-flow check-vm
+#: make check-hostile   what strangers send, to an aggregator with AddressSanitizer
 #: make bench           measures the budgets, writes build/bench.json
 #: make record          records frames of real gateways into tests/data/frames
 #: make dictionary      trains the frame codec on tests/data/frames and compares

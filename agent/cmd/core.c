@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define FOREIGN_SAY_NS   (10 * NS_PER_S)
+#define REFUSED_SAY_NS   (10 * NS_PER_S)
 #define SERIES_PER_AGENT 65536u
 #define COMMIT_BYTES     (4u << 20) /* so much does not wait for the timer */
 #define RETRY_MS         1000
@@ -315,6 +315,22 @@ static bool may_speak(void *data, const char *agent)
 	return false;
 }
 
+static void on_refused(void *data, enum uplink_refusal what, const char *agent, const char *why)
+{
+	static const char *const names[UPLINK_REFUSALS] = {"request", "hello", "frame"};
+	struct core *c = data;
+	char shown[128], said[256];
+	uint64_t suppressed;
+
+	if (!log_allowed(&c->refused_said[what], clock_mono_ns(), &suppressed))
+		return;
+	str_clean(shown, sizeof(shown), agent);
+	str_clean(said, sizeof(said), why);
+	log_warning("core", "refused", "what=%s peer=%s agent=\"%s\" why=\"%s\" others=%lu",
+		    names[what], *c->from->peer ? c->from->peer : "ipc", shown, said,
+		    (unsigned long)suppressed);
+}
+
 static void on_request(void *data, const struct gatelink_handle *handle,
 		       const struct passport *from, const uint8_t *payload, size_t size)
 {
@@ -431,10 +447,13 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	c->door = ctx->door;
 	c->replies_end = &c->replies;
 	c->applied_end = &c->applied;
-	c->foreign_said.interval_ns = FOREIGN_SAY_NS;
+	c->foreign_said.interval_ns = REFUSED_SAY_NS;
+	for (unsigned int i = 0; i < UPLINK_REFUSALS; i++)
+		c->refused_said[i].interval_ns = REFUSED_SAY_NS;
 	c->uplink = (struct uplink){.on_sealed = core_on_sealed,
 				    .on_applied = on_applied,
 				    .on_hello = on_hello,
+				    .on_refused = on_refused,
 				    .may_speak = may_speak,
 				    .own_name = ctx->config->uplink_id,
 				    .data = c};

@@ -54,7 +54,7 @@ struct core {
 	struct commitlog *log;
 	struct uplink uplink;
 	const struct passport *from; /* of the request at hand */
-	struct log_limit foreign_said;
+	struct log_limit foreign_said, refused_said[UPLINK_REFUSALS];
 	struct gatelink_server *gate;
 	struct publisher *publisher;
 	struct shelf *shelf;

@@ -73,7 +73,7 @@ static void fail(struct http_response *r, unsigned int status, const char *why)
 	strbuf_printf(&r->body, "%s\n", why);
 }
 
-#define OWN_ROWS 24
+#define OWN_ROWS 25
 
 struct own_source {
 	struct core_row rows[OWN_ROWS];
@@ -135,6 +135,8 @@ static void own_fill(struct core *c, struct own_source *own)
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "series", s.series_refused},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "request",
 				 c->uplink.stats.malformed},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "hello",
+				 c->uplink.stats.hellos},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "foreign",
 				 c->uplink.stats.foreign},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "message",

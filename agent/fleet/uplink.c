@@ -57,6 +57,20 @@ static void refuse(struct uplink *u, struct answer *a, const char *why)
 	say(a, TIDEGATE__UPLINK_REPLY__STATUS__REFUSED);
 }
 
+static void refused_tell(struct uplink *u, enum uplink_refusal what, const char *agent,
+			 const char *why)
+{
+	if (u->on_refused)
+		u->on_refused(u->data, what, agent ? agent : "", why);
+}
+
+static void hello_refuse(struct uplink *u, struct answer *a, const char *agent, const char *why)
+{
+	u->stats.hellos++;
+	refuse(u, a, why);
+	refused_tell(u, UPLINK_REFUSED_HELLO, agent, a->e.text);
+}
+
 static int hello_log(struct uplink *u, const struct fleet_hello *h, uint32_t session,
 		     uint64_t now_ms)
 {
@@ -116,7 +130,7 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 	int r;
 
 	if (hello->incarnation.len != FRAME_INCARNATION_BYTES) {
-		refuse(u, a, "hello: an incarnation has 16 bytes");
+		hello_refuse(u, a, h.agent, "hello: an incarnation has 16 bytes");
 		return 0;
 	}
 	/* Its frames would be read wrong, and what is acknowledged is gone there: it keeps them. */
@@ -124,7 +138,7 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 		err_set(&a->e, -EPROTO,
 			"hello: version %u, this aggregator knows %u: upgrade it first",
 			hello->version, FRAME_VERSION);
-		refuse(u, a, "");
+		hello_refuse(u, a, h.agent, "");
 		return 0;
 	}
 	if (!may_speak(u, h.agent)) {
@@ -139,14 +153,16 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 	}
 	/* Fed with its own sums it would count them again each second. */
 	if (h.is_sum && u->own_name && str_equal(h.agent, u->own_name)) {
-		refuse(u, a,
-		       "an aggregator cannot feed itself; if it is another one, give it another "
-		       "uplink.id");
+		hello_refuse(u, a, h.agent,
+			     "an aggregator cannot feed itself; if it is another one, give it "
+			     "another uplink.id");
 		return 0;
 	}
 	r = fleet_say_hello(u->fleet, &h, 0, now_ms, &session, &a->e);
-	if (r < 0) {
+	if (r < 0) { /* counted by the fleet */
 		refuse(u, a, "no memory");
+		if (r != -ENOMEM)
+			refused_tell(u, UPLINK_REFUSED_HELLO, h.agent, a->e.text);
 		return 0;
 	}
 	if (hello_log(u, &h, session, now_ms) < 0)
@@ -218,12 +234,14 @@ int uplink_replay(void *data, uint32_t type, const uint8_t *payload, size_t size
 	return snapshot_load(u->fleet, type, payload, size);
 }
 
-static void frame_is_damaged(struct uplink *u, const uint8_t *data, size_t size, struct answer *a)
+static void frame_is_damaged(struct uplink *u, uint32_t session, const uint8_t *data, size_t size,
+			     struct answer *a)
 {
 	uint64_t sequence;
 	bool is_key;
 
 	u->stats.frames_damaged++;
+	refused_tell(u, UPLINK_REFUSED_FRAME, fleet_session_agent(u->fleet, session), a->e.text);
 	/* Without its checksum nobody knows which frame it is: it comes again. */
 	if (frame_peek(data, size, &sequence, &is_key) >= 0)
 		a->reply.refused[a->reply.n_refused++] = sequence;
@@ -245,7 +263,7 @@ static int frame_handle(struct uplink *u, uint32_t session, const uint8_t *data,
 		return 1;
 	}
 	if (r < 0) {
-		frame_is_damaged(u, data, size, a);
+		frame_is_damaged(u, session, data, size, a);
 		return 1;
 	}
 	sequence = frame->sequence;
@@ -266,6 +284,8 @@ static int frame_handle(struct uplink *u, uint32_t session, const uint8_t *data,
 		break;
 	case FLEET_REFUSED:
 		a->reply.refused[a->reply.n_refused++] = sequence;
+		refused_tell(u, UPLINK_REFUSED_FRAME, fleet_session_agent(u->fleet, session),
+			     a->e.text);
 		break;
 	case FLEET_NEED_HELLO:
 		say(a, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
@@ -348,6 +368,7 @@ int uplink_handle(struct uplink *u, const uint8_t *payload, size_t size, uint64_
 	if (!request || n > UPLINK_FRAMES_MAX) {
 		u->stats.malformed++;
 		refuse(u, &a, "malformed request");
+		refused_tell(u, UPLINK_REFUSED_REQUEST, "", a.e.text);
 	} else {
 		/* Disk space first: what is applied must be able to become durable. */
 		r = commitlog_reserve(u->log, size + (n + 1) * 64 + 4096);

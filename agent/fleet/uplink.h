@@ -19,6 +19,7 @@ struct uplink_stats {
 	uint64_t frames_damaged;    /* neither whole nor decodable */
 	uint64_t frames_unreadable; /* packed with a dictionary that is not here */
 	uint64_t foreign;           /* of an agent for which who asked may not speak */
+	uint64_t hellos;            /* of another version, without incarnation, or our own */
 };
 
 /* A frame that was applied; it is published after the commit. takes_frame: fn owns it. */
@@ -31,6 +32,13 @@ typedef void (*uplink_hello_fn)(void *data, const char *agent, uint64_t now_ms);
  * and about that of the session, in every request: a session is a number that can be guessed. */
 typedef bool (*uplink_may_speak_fn)(void *data, const char *agent);
 
+enum uplink_refusal { UPLINK_REFUSED_REQUEST, UPLINK_REFUSED_HELLO, UPLINK_REFUSED_FRAME };
+#define UPLINK_REFUSALS 3
+/* What was refused for what it is; agent "" where unknown, not checked. Not for want of room or memory,
+ * nor for may_speak, which knows itself. Both borrowed. */
+typedef void (*uplink_refused_fn)(void *data, enum uplink_refusal what, const char *agent,
+				  const char *why);
+
 struct uplink {
 	struct fleet *fleet;
 	struct commitlog *log;
@@ -38,6 +46,7 @@ struct uplink {
 	uplink_sealed_fn on_sealed;
 	uplink_applied_fn on_applied;
 	uplink_hello_fn on_hello;
+	uplink_refused_fn on_refused;
 	uplink_may_speak_fn may_speak; /* NULL: everybody may */
 	void *data;
 	struct uplink_stats stats;

@@ -39,6 +39,7 @@ sub spew { my ($path, $text) = @_; open my $out, '>', $path or die "$path: $!\n"
 
 # Why no world can be made here; undef when it can.
 sub missing {
+	return "$build/tests/chaos/feed is not built" unless -x "$build/tests/chaos/feed";
 	return 'a world of its own needs root' if $> != 0;
 	for my $tool (qw(unshare ip iptables setpriv)) {
 		return "$tool is missing" unless grep { -x "$_/$tool" } qw(/usr/sbin /sbin /usr/bin /bin);
@@ -73,6 +74,7 @@ sub new {
 	mkdir "$dir/$_" for qw(run data hooks clock);
 	chmod 0755, "$dir/$_" for qw(run data hooks clock);
 	$self->mount("$dir/run", 256);
+	$self->mount('/dev/shm', 64); # libfaketime leaves things there
 	$self->mount("$dir/data", $o{log_mb} // 96);
 	$self->{faketime} = (glob '/usr/lib*/*/faketime/libfaketime.so.1 /usr/lib*/faketime/libfaketime.so.1')[0];
 	for my $i (0 .. $self->{agents} - 1) {
@@ -132,7 +134,7 @@ api:
 YAML
 }
 
-# A program, its output in a log. Clocks are faked where libfaketime is.
+# A program, its output in a log, its clock that of a file.
 sub spawn {
 	my ($self, $name, $clock, @command) = @_;
 	my $pid = fork // die "fork: $!\n";
@@ -140,11 +142,13 @@ sub spawn {
 	open STDIN, '<', '/dev/null';
 	open STDOUT, '>>', "$self->{dir}/$name.log";
 	open STDERR, '>&', \*STDOUT;
-	if (defined $clock && $self->{faketime} && !$ENV{CHAOS_REAL_CLOCK}) {
+	if (defined $clock && $self->{options}{rate}) {
 		$ENV{LD_PRELOAD} = $self->{faketime};
 		$ENV{FAKETIME_TIMESTAMP_FILE} = $clock;
 		$ENV{FAKETIME_CACHE_DURATION} = 1;
-		$ENV{FAKETIME_DONT_FAKE_MONOTONIC} = $self->{options}{rate} ? 0 : 1;
+	} elsif (defined $clock) {
+		$ENV{LD_PRELOAD} = "$build/tests/chaos/clock.so";
+		$ENV{CHAOS_CLOCK} = $clock;
 	}
 	exec @command or _exit(127);
 }
@@ -152,16 +156,17 @@ sub spawn {
 # Seconds since the Unix epoch on the clocks of the daemons; they began to be fast at new().
 sub fast_time { my ($self) = @_; return $self->{began} + (time - $self->{began}) * $self->{options}{rate} }
 
-sub clock_text {
+sub start_clock {
 	my ($self, $daemon) = @_;
-	return $self->{clocks}{$daemon} // '+0' unless $self->{options}{rate};
-	return strftime('@%Y-%m-%d %H:%M:%S', localtime $self->fast_time) . " x$self->{options}{rate}";
+	my $rate = $self->{options}{rate};
+	return $self->set_clock($daemon, $self->{clocks}{$daemon} // 0) unless $rate;
+	spew("$self->{dir}/clock/$daemon", strftime('@%Y-%m-%d %H:%M:%S', localtime $self->fast_time) . " x$rate\n");
 }
 
 # The keeper of a chaos agent has nothing to probe: without the right to load programs it starts at once.
 sub start_agent {
 	my ($self, $i) = @_;
-	$self->set_clock("agent$i", $self->clock_text("agent$i"));
+	$self->start_clock("agent$i");
 	$self->{supervisors}{"agent$i"} = $self->spawn("agent$i", "$self->{dir}/clock/agent$i", 'setpriv',
 		'--bounding-set=-bpf,-perfmon,-sys_admin', "$build/tidegate", 'agent', '--sidecar', '--config',
 		"$self->{dir}/agent$i.yaml");
@@ -169,7 +174,7 @@ sub start_agent {
 
 sub start_aggregator {
 	my ($self) = @_;
-	$self->set_clock('aggregator', $self->clock_text('aggregator'));
+	$self->start_clock('aggregator');
 	$self->{supervisors}{aggregator} = $self->spawn('aggregator', "$self->{dir}/clock/aggregator",
 		"$build/tidegate", 'aggregator', '--config', "$self->{dir}/aggregator.yaml");
 }
@@ -286,11 +291,13 @@ sub fill_disk {
 }
 sub empty_disk { my ($self, $what) = @_; unlink "$self->{dir}/$what/filler" }
 
+# Off by so many seconds from now on; in place, for those who have the file mapped.
 sub set_clock {
-	my ($self, $daemon, $text) = @_;
-	$self->{clocks}{$daemon} = $text;
-	spew("$self->{dir}/clock/$daemon.new", "$text\n");
-	rename "$self->{dir}/clock/$daemon.new", "$self->{dir}/clock/$daemon";
+	my ($self, $daemon, $seconds) = @_;
+	$self->{clocks}{$daemon} = $seconds;
+	my $path = "$self->{dir}/clock/$daemon";
+	open my $out, -e $path ? '+<' : '>', $path or die "$path: $!\n";
+	syswrite $out, pack 'q<', $seconds;
 }
 
 # ---- numbers ----
