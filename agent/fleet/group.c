@@ -215,6 +215,26 @@ static struct group *group_new(uint32_t metric, uint32_t hash, const struct grou
 	return g;
 }
 
+const char *group_gateway(const struct group *g)
+{
+	for (unsigned int i = 0; i < g->label_count; i++)
+		if (strcmp(g->labels[i].key, "gateway") == 0)
+			return g->labels[i].value;
+	return "";
+}
+
+static uint8_t gateway_intern(struct group_table *t, const struct group *g)
+{
+	const char *gateway = group_gateway(g);
+	uint8_t i = 0;
+
+	while (i < t->gateway_count && strcmp(t->gateways[i], gateway) != 0)
+		i++;
+	if (i == t->gateway_count && i < GROUP_GATEWAYS)
+		t->gateways[t->gateway_count++] = gateway;
+	return i;
+}
+
 int group_intern(struct group_table *t, struct group_key *key, uint32_t *ret)
 {
 	uint32_t metric, hash, at, i;
@@ -252,6 +272,7 @@ int group_intern(struct group_table *t, struct group_key *key, uint32_t *ret)
 	t->groups[t->count] = group_new(metric, hash, key);
 	if (!t->groups[t->count])
 		return -ENOMEM;
+	t->groups[t->count]->gateway = gateway_intern(t, t->groups[t->count]);
 	t->buckets[at] = t->count + 1;
 	*ret = t->count++;
 	return 0;

@@ -26,12 +26,15 @@ struct group {
 	uint32_t metric; /* index */
 	uint32_t hash;
 	uint8_t label_count;
+	uint8_t gateway; /* index of its label's value; GROUP_GATEWAYS: one of many */
 	union {
 		uint64_t counter;
 		uint64_t *cells; /* HIST_CELLS, NULL while all are 0 */
 	} base;
 	struct segment_label labels[]; /* sorted by key; strings follow in the same allocation */
 };
+
+#define GROUP_GATEWAYS 63
 
 struct group_table {
 	struct group **groups;
@@ -43,6 +46,8 @@ struct group_table {
 	uint32_t *metric_buckets;
 	uint32_t metric_bucket_count;
 	uint32_t limit;
+	const char *gateways[GROUP_GATEWAYS]; /* the first that came; "" for none */
+	uint8_t gateway_count;
 };
 
 struct group_key {
@@ -61,6 +66,9 @@ void group_table_fini(struct group_table *t);
  * -EINVAL for a name or label that no outlet could print or two labels of one name, -ENOSPC at the
  * limit, -ENOMEM. */
 int group_intern(struct group_table *t, struct group_key *key, uint32_t *ret);
+
+/* Value of the label `gateway`, "" without. Borrowed for the life of the table. */
+const char *group_gateway(const struct group *g);
 
 /* Adds to the base. */
 int group_add_cells(struct group *g, unsigned int first, unsigned int n, const uint64_t *counts);

@@ -459,11 +459,9 @@ int merge_frame(const struct fleet *f, uint32_t session, const struct frame *fra
 	return r;
 }
 
-#define GATEWAYS_KNOWN 4
-
 struct gateways {
-	const char *known[GATEWAYS_KNOWN];
-	unsigned int count;
+	uint64_t seen;    /* bit: index in the table of groups */
+	const char *last; /* of the many beyond it */
 	merge_gateway_fn fn;
 	void *data;
 };
@@ -473,19 +471,19 @@ static void gateway_of(const struct fleet *f, const struct fleet_incarnation *in
 {
 	const struct fleet_id *entry = fleet_id_find(inc, id);
 	const struct group *group;
-	const char *gateway = "";
 
 	if (!entry || entry->series == FLEET_NO_SERIES)
 		return;
 	group = f->groups.groups[inc->series[entry->series].group];
-	for (unsigned int i = 0; i < group->label_count; i++)
-		if (str_equal(group->labels[i].key, "gateway"))
-			gateway = group->labels[i].value;
-	for (unsigned int i = 0; i < GATEWAYS_KNOWN && i < g->count; i++)
-		if (str_equal(g->known[i], gateway))
-			return;
-	g->known[g->count++ % GATEWAYS_KNOWN] = gateway;
-	g->fn(g->data, gateway);
+	if (g->seen & 1ULL << group->gateway)
+		return;
+	if (group->gateway < GROUP_GATEWAYS)
+		g->seen |= 1ULL << group->gateway;
+	else if (g->last && str_equal(g->last, group_gateway(group)))
+		return;
+	else
+		g->last = group_gateway(group);
+	g->fn(g->data, group_gateway(group));
 }
 
 void merge_frame_gateways(const struct fleet *f, uint32_t session, const struct frame *frame,
