@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A sender's line to one aggregator: takes frames from the spool, sends them as SP requests (a REP
- * socket of nanomsg or nng could answer them), and settles what is acknowledged. Several requests are in flight at once; while a backlog drains,
- * every other message carries what is new. Never blocks. On trouble everything unacknowledged is
- * simply sent again: the aggregator applies no frame twice.
+ * socket of nanomsg or nng could answer them), and settles what is acknowledged. Several requests
+ * are in flight at once; while a backlog drains, every other message carries what is new. Never
+ * blocks. On trouble everything unacknowledged is simply sent again: the aggregator applies no frame
+ * twice.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Courier process: each tick reads the segments, encodes what changed, spools it, and hands it to
- * the uplinks; shows /metrics and the agent's own bus. Unprivileged, one loop, one thread (and
- * nanomsg's). When it dies the next one goes on in the same incarnation with a key frame.
+ * the uplinks; shows /metrics and the agent's own bus. Unprivileged, one loop, one thread. When it
+ * dies the next one goes on in the same incarnation with a key frame.
  */
 #include "base/clock.h"
 #include "base/log.h"
