@@ -351,23 +351,35 @@ static bool is_whole_key(const struct frame *f)
 	       f->counter_count + f->gauge_count + f->histogram_count >= f->series;
 }
 
-/* Frames above a gap are kept until it closes. Too many of them: if a whole key frame lies above
- * the gap then what is missing below cannot matter any more; else ask for one. */
-static int gap_relieve(struct apply *a)
+static bool holds_too_much(const struct fleet_incarnation *inc)
+{
+	return inc->held_bytes >= FLEET_HELD_MAX || inc->applied.count >= SEQUENCE_RANGES_MAX;
+}
+
+/* Gives up what is missing up to there, the lowest first and no more than it must: the rest may be
+ * on its way, as of a backlog that drains behind one lost frame. */
+static void gaps_give_up(struct apply *a, uint64_t upto)
 {
 	struct fleet_incarnation *inc = a->inc;
+	const struct sequence_set *set = &inc->applied;
 
-	if (inc->held_bytes < FLEET_HELD_MAX && inc->applied.count < SEQUENCE_RANGES_MAX)
-		return 0;
-	if (inc->whole_key > inc->applied.watermark) {
-		a->f->stats.lost += sequence_settle(&inc->applied, inc->whole_key);
-		held_drop(a->f, inc, inc->applied.watermark);
+	while (holds_too_much(inc) && set->watermark < upto) {
+		uint64_t gap_end = set->count ? set->ranges[0].first - 1 : upto;
+
+		a->f->stats.lost += sequence_settle(&inc->applied, gap_end < upto ? gap_end : upto);
+		held_drop(a->f, inc, set->watermark);
 	}
-	if (inc->held_bytes < FLEET_HELD_MAX && inc->applied.count < SEQUENCE_RANGES_MAX)
+}
+
+/* Frames above a gap are kept until it closes. Too many of them: if a whole key frame lies above
+ * the gap then what is missing below cannot matter to totals any more; else ask for one. */
+static int gap_relieve(struct apply *a)
+{
+	gaps_give_up(a, a->inc->whole_key);
+	if (!holds_too_much(a->inc))
 		return 0;
 	if (is_whole_key(a->frame)) {
-		a->f->stats.lost += sequence_settle(&inc->applied, a->frame->sequence - 1);
-		held_drop(a->f, inc, inc->applied.watermark);
+		gaps_give_up(a, a->frame->sequence - 1);
 		return 0;
 	}
 	return err_set(a->e, -ENOKEY, "too many frames wait for one that is missing");
