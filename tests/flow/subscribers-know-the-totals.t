@@ -92,6 +92,10 @@ read -r sold sales <"$world/counted"
 fleet_is() { [ "$(fleet_metric sold_total)" = "$sold" ]; }
 wait_for 20 fleet_is; is "$(fleet_metric sold_total)" "$sold" "the fleet's total is the script's"
 
+# What came since the publisher began anew for the last time.
+of_this_life() { # of_this_life PATTERN FILE
+	tac "$2" | sed "/^{*$1/q" | tac
+}
 # Of two values of a series the one of the higher sequence holds.
 newest() { # newest, of lines KEY, SEQUENCE, VALUE, tabs between
 	awk -F '\t' '$2 + 0 >= at[$1] + 0 { at[$1] = $2; value[$1] = $3 }
@@ -102,7 +106,7 @@ last_of() { # last_of METRIC
 		key = $2
 		for (i = 5; i < NF; i++) key = key " " $i
 		print key "\t" $3 "\t" $NF
-	}' "$world/c" | newest
+	}' <(of_this_life restart "$world/c") | newest
 }
 c_is() { [ "$(last_of sold_total)" = "$sold" ]; }
 wait_for 30 c_is; is "$(last_of sold_total)" "$sold" "C's total is the script's"
@@ -112,25 +116,42 @@ ok "$(grep -q '^gap metrics/nginx/' "$world/c"; echo $?)" "C's knows that it mis
 last_json() { # last_json METRIC FIELD
 	jq -r --arg metric "$1" --arg field "$2" 'select(.series) | . as $m | .series[] |
 		select(.metric == $metric) | [([$m.topic, .labels] | tostring), $m.sequence, .[$field]] |
-		@tsv' "$world/tail" | newest
+		@tsv' <(of_this_life '"restart":' "$world/tail") | newest
 }
 tail_is() { [ "$(last_json sold_total value)" = "$sold" ]; }
 wait_for 30 tail_is; is "$(last_json sold_total value)" "$sold" "tail's total is the script's"
 is "$(last_json sale_seconds count)" "$sales" "and so is its histogram"
 ok "$(grep -q '"gap":{"topic":"metrics/nginx/' "$world/tail"; echo $?)" "tail knows that it missed something"
 
+node_total() {
+	local answers
+	answers=$(grep -c "\"metric\":\"$1\"" "$world/node")
+	echo "$1" >&"$ask"
+	wait_for 10 answered "$1" $((answers + 1))
+	grep "\"metric\":\"$1\"" "$world/node" | tail -1 | jq -r .total
+}
+answered() { [ "$(grep -c "\"metric\":\"$1\"" "$world/node")" -ge "$2" ]; }
+node_is() { [ "$(node_total sold_total)" = "$sold" ]; }
 if [ -z "$why" ]; then
-	node_total() {
-		echo "$1" >&"$ask"
-		wait_for 5 answered "$1"
-		grep "\"metric\":\"$1\"" "$world/node" | tail -1 | jq -r .total
-	}
-	answered() { grep -q "\"metric\":\"$1\"" "$world/node"; }
-	node_is() { [ "$(node_total sold_total)" = "$sold" ]; }
 	wait_for 30 node_is; is "$(node_total sold_total)" "$sold" "Node's total is the script's"
 	is "$(node_total sale_seconds)" "$sales" "and so is its histogram"
 	ok "$(grep -q '"gap":{"topic":"metrics/nginx/' "$world/node"; echo $?)" "Node's knows that it missed something"
 else
 	ok 0 "Node's total is the script's # SKIP $why"
+fi
+
+# ---- another life of the publisher: nothing is counted any more, only snapshots can tell ----
+is "$(grep -cE '^restart|"restart":' "$world/c" "$world/tail" | paste -sd ' ')" "$world/c:0 $world/tail:0" \
+	"nothing began anew so far"
+kill -KILL "$(child_pid "$aggregator_pid" core)"
+wait_for 20 grep -q '^restart' "$world/c"; ok $? "the core is killed: C's knows that all begins anew"
+wait_for 30 c_is; is "$(last_of sold_total)" "$sold" "and has the total again"
+wait_for 20 grep -q '"restart":' "$world/tail"; ok $? "tail knows it"
+wait_for 30 tail_is; is "$(last_json sold_total value)" "$sold" "and has the total again"
+if [ -z "$why" ]; then
+	wait_for 20 grep -q '"restart":' "$world/node"; ok $? "Node's knows it"
+	wait_for 30 node_is; is "$(node_total sold_total)" "$sold" "and has the total again"
+else
+	ok 0 "Node's knows it # SKIP $why"
 fi
 tap_end
