@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,6 +242,47 @@ static void what_is_in_memory_can_be_read(void **state)
 	world_close(&w);
 }
 
+/* Waits for a state of the writing side. */
+static bool becomes_failing(struct world *w, bool wanted)
+{
+	uint64_t until = clock_mono_ns() + 60 * NS_PER_S;
+	struct history_counts counts;
+
+	do {
+		struct pollfd none;
+
+		poll(&none, 0, 20);
+		history_counts(w->history, &counts);
+	} while (counts.is_failing != wanted && clock_mono_ns() < until);
+	return counts.is_failing == wanted;
+}
+
+/* Somebody else holds the database: said, tried again, and nothing is lost. */
+static void a_disk_that_refuses_is_tried_again(void **state)
+{
+	struct history_counts counts;
+	uint32_t stream;
+	struct world w;
+	sqlite3 *db;
+
+	(void)state;
+	world_open(&w);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	for (uint64_t i = 0; i < 10; i++)
+		give(&w, i + 1);
+	assert_true(becomes_failing(&w, true));
+	history_counts(w.history, &counts);
+	assert_true(counts.failures >= 1);
+	assert_non_null(strstr(counts.why, "locked"));
+	give(&w, 11);
+	assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	assert_true(becomes_failing(&w, false));
+	world_close(&w);
+	assert_int_equal(stored(&stream), 11);
+}
+
 static void time_that_belongs_to_it(void **state)
 {
 	const uint64_t now = 2000 * DAY, newest = now - MINUTE_MS;
@@ -293,6 +335,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_fold_has_everything, setup, teardown),
 		cmocka_unit_test_setup_teardown(after_a_fold_it_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_memory_can_be_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_disk_that_refuses_is_tried_again, setup,
+						teardown),
 		cmocka_unit_test(time_that_belongs_to_it),
 	};
 

@@ -6,12 +6,14 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -305,6 +307,95 @@ static void killed_it_has_what_was_committed(void **state)
 	history_store_close(s);
 }
 
+#define KILLS 20
+#define BATCH 8
+
+/* Writes and ages for ever, a minute a row, and says after each commit how far it is. */
+static void write_for_ever(int report, unsigned int from)
+{
+	struct history_options o = options;
+	struct history_store *s;
+	uint32_t a;
+
+	o.ticks_ms = 10 * MINUTE_MS;
+	s = open_with(&o);
+	for (unsigned int minute = from;;) {
+		begin(s);
+		a = stream(s, "a", life);
+		for (unsigned int i = 0; i < BATCH; i++, minute++)
+			assert_int_equal(put(s, a, minute, minute + 1), 1);
+		assert_true(history_store_age(s, START + minute * MINUTE_MS, 100, NULL) >= 0);
+		commit(s);
+		if (write(report, &minute, sizeof(minute)) != sizeof(minute))
+			_exit(1);
+	}
+}
+
+static void is_whole(void)
+{
+	sqlite3_stmt *q;
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &q, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+	assert_string_equal((const char *)sqlite3_column_text(q, 0), "ok");
+	sqlite3_finalize(q);
+	sqlite3_close(db);
+}
+
+/* Killed anywhere, in a put, while it ages, in a commit: every minute that was committed is there,
+ * whole, and its ticks are gone where they were old. */
+static void killed_anywhere_it_goes_on(void **state)
+{
+	unsigned int minutes = 0;
+
+	(void)state;
+	for (unsigned int kills = 0; kills < KILLS; kills++) {
+		unsigned int told = 0, next, rounds = 1 + kills % 4;
+		struct timespec little = {.tv_nsec = (long)(kills * 7919 % 997) * 2000};
+		int ends[2], status;
+		struct history_store *s;
+		struct minute *end;
+		struct sheaf *sheaf;
+		pid_t child;
+
+		assert_int_equal(pipe(ends), 0);
+		child = fork();
+		if (child == 0)
+			write_for_ever(ends[1], minutes);
+		close(ends[1]);
+		for (unsigned int i = 0; i < rounds; i++)
+			assert_int_equal(read(ends[0], &told, sizeof(told)), sizeof(told));
+		/* No waiting for anything: another place of the work for each. */
+		nanosleep(&little, NULL);
+		kill(child, SIGKILL);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFSIGNALED(status));
+		while (read(ends[0], &next, sizeof(next)) == sizeof(next))
+			told = next;
+		close(ends[0]);
+		is_whole();
+		s = open_with(&options);
+		for (unsigned int i = 0; i < told; i++) {
+			assert_int_equal(history_store_end(s, 1, START + i * MINUTE_MS, &end, NULL),
+					 0);
+			assert_int_equal(sealed_total(end), i + 1);
+			minute_free(end);
+		}
+		assert_int_equal(
+			history_store_ticks(s, 1, START + (told - 1) * MINUTE_MS, &sheaf, NULL), 0);
+		sheaf_free(sheaf);
+		if (told > 20)
+			assert_int_equal(history_store_ticks(s, 1, START, &sheaf, NULL), -ENOENT);
+		/* A commit may have been made that nobody was told of. */
+		minutes = (unsigned int)((history_store_newest_ms(s) - START) / MINUTE_MS) + 1;
+		assert_true(minutes >= told && minutes <= told + BATCH);
+		history_store_close(s);
+	}
+	assert_true(minutes >= KILLS * BATCH);
+}
+
 static void junk_is_put_aside(void **state)
 {
 	char bad[80], junk[8192];
@@ -356,6 +447,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(series_go_with_their_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_it_has_what_was_committed, setup, teardown),
+		cmocka_unit_test_setup_teardown(killed_anywhere_it_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(junk_is_put_aside, setup, teardown),
 	};
 
