@@ -292,6 +292,68 @@ static void lives_and_ids(void **state)
 	is("requests", NULL, 0, 100, "web: 0=5 1=9 2=10\nweb: 4=1\n");
 }
 
+/* What no frame names any more is gone with the next key frame: a restarted courier does not know
+ * that it was there. */
+static void what_is_not_named_is_gone(void **state)
+{
+	struct history_store *store = store_open();
+	struct told what = {.requests = 5, .workers = 2, .has_workers = true};
+	struct teller t;
+
+	(void)state;
+	teller_open(&t, store, "web", life);
+	tell(&t, START, FRAME_KEY, &what);
+	tell(&t, START + 59000, FRAME_CHANGES, &what);
+	teller_restart(&t);
+	what.has_workers = false;
+	tell(&t, START + 61000, FRAME_KEY, &what);
+	tell(&t, START + 62000, FRAME_CHANGES, &what);
+	teller_close(&t);
+	history_store_close(store);
+	is("workers", NULL, 0, 100, "web: 0=2 59=2 61=-\n");
+	is("requests", NULL, 0, 100, "web: 0=5 59=5 61=5 62=5\n");
+}
+
+static void a_clock_that_steps_back(void **state)
+{
+	struct history_store *store = store_open();
+	struct told what = {.requests = 5};
+	struct teller t;
+
+	(void)state;
+	teller_open(&t, store, "web", life);
+	tell(&t, START + 5000, FRAME_KEY, &what);
+	what.requests = 6;
+	tell(&t, START + 3000, FRAME_CHANGES, &what);
+	what.requests = 8;
+	tell(&t, START + 6000, FRAME_CHANGES, &what);
+	teller_close(&t);
+	history_store_close(store);
+	is("requests", NULL, 0, 100, "web: 5=5 6=8\n");
+}
+
+/* The key frame that says the totals lies in the minute before. */
+static void a_beginning_between_key_frames(void **state)
+{
+	struct history_store *store = store_open();
+	struct told what = {.requests = 5};
+	struct teller t;
+
+	(void)state;
+	teller_open(&t, store, "web", life);
+	tell(&t, START + 30000, FRAME_KEY, &what);
+	what.requests = 6;
+	tell(&t, START + 61000, FRAME_CHANGES, &what);
+	what.requests = 7;
+	tell(&t, START + 90000, FRAME_TOTALS, &what);
+	what.requests = 8;
+	tell(&t, START + 100000, FRAME_CHANGES, &what);
+	teller_close(&t);
+	history_store_close(store);
+	is("requests", NULL, 60, 200, "web: 61=6 90=7 100=8\n");
+	is("requests", NULL, 95, 200, "web: 100=8\n");
+}
+
 /* Minutes that have no ticks any more, a gap in them, and a series that is gone. */
 static void ends_of_minutes(void **state)
 {
@@ -382,6 +444,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(each_tick_has_its_value, setup, teardown),
 		cmocka_unit_test_setup_teardown(lives_and_ids, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_not_named_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_clock_that_steps_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_beginning_between_key_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_of_minutes, setup, teardown),
 		cmocka_unit_test_setup_teardown(limits, setup, teardown),
 	};
