@@ -4,7 +4,9 @@
 # remote-write receiver that gets the same samples in the same pattern: 200 standard agents, a
 # connection each, the next request as soon as the last is answered; once with one tick a request, as
 # agents send, and once with five, as many samples as Prometheus itself puts into a request. Both
-# receivers write what they acknowledge to disk; simulators are not counted.
+# receivers write what they acknowledge to disk; simulators are not counted, nor what both do with it
+# later (Prometheus after two hours; minutes of history here: 75 s of fleet-growth.b's 10,000 agents, a
+# minute written, took no more CPU a second than 12).
 source "$(dirname "$0")/lib.sh"
 
 agents=200 seconds=10
