@@ -12,9 +12,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <zstd.h>
 
 #include <cmocka.h>
@@ -892,6 +894,41 @@ static void test_unknown_dictionary(void **state)
 	ZSTD_freeCCtx(context);
 }
 
+static void *read_one(void *data)
+{
+	struct frame *f = NULL;
+	const struct iovec *frame = data;
+
+	if (frame_decode(frame->iov_base, frame->iov_len, &f, NULL) < 0)
+		return NULL;
+	frame_free(f);
+	return data;
+}
+
+/* What a thread keeps for reading goes when it ends: the leak sanitizer says if not. */
+static void test_threads_leave_nothing(void **state)
+{
+	struct source *s = source_new(40, 0, 0);
+	struct frame_encoder *enc;
+	struct iovec frame;
+
+	(void)state;
+	assert_int_equal(frame_encoder_new(&enc), 0);
+	frame.iov_base = encode(enc, s, 1, FRAME_KEY, &frame.iov_len);
+	assert_true(frame_dictionary_of(frame.iov_base, frame.iov_len));
+	for (unsigned int i = 0; i < 3; i++) {
+		pthread_t thread;
+		void *result;
+
+		assert_int_equal(pthread_create(&thread, NULL, read_one, &frame), 0);
+		assert_int_equal(pthread_join(thread, &result), 0);
+		assert_ptr_equal(result, &frame);
+	}
+	free(frame.iov_base);
+	frame_encoder_free(enc);
+	free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -907,6 +944,7 @@ int main(void)
 		cmocka_unit_test(test_definitions_are_checked),
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_dictionary),
+		cmocka_unit_test(test_threads_leave_nothing),
 		cmocka_unit_test(test_unknown_dictionary),
 		cmocka_unit_test(test_copies_are_bounded),
 	};
