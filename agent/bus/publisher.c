@@ -19,7 +19,8 @@
 struct publisher {
 	uint64_t epoch;
 	struct topics topics;
-	size_t next; /* topic at which the next beacon begins */
+	uint64_t refused; /* in epochs before */
+	size_t next;      /* topic at which the next beacon begins */
 	ZSTD_CCtx *zstd;
 	uint8_t *body, *packed, *message;
 	size_t body_cap, packed_cap, message_cap;
@@ -232,7 +233,16 @@ const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *r
 
 uint64_t publisher_refused(const struct publisher *p)
 {
-	return p->topics.refused;
+	return p->refused + p->topics.refused;
+}
+
+void publisher_renew(struct publisher *p, uint64_t epoch)
+{
+	p->refused += p->topics.refused;
+	topics_fini(&p->topics);
+	topics_init(&p->topics, TOPICS_MAX, epoch);
+	p->epoch = epoch;
+	p->next = 0;
 }
 
 uint64_t publisher_epoch_of(const struct publisher *p)

@@ -43,6 +43,8 @@ int publisher_beacon(struct publisher *p, uint64_t time_ms, const uint8_t **ret,
 uint64_t publisher_sequence(const struct publisher *p, const char *topic);
 /* Topics 0, 1, 2 … in order of their first message; NULL beyond the last. Borrowed. */
 const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *ret_sequence);
-/* Messages of topics beyond the limit, never sent. */
+/* Forgets all topics, as a publisher that begins anew: subscribers see another epoch. */
+void publisher_renew(struct publisher *p, uint64_t epoch);
+/* Messages of topics beyond the limit, never sent; in all epochs. */
 uint64_t publisher_refused(const struct publisher *p);
 uint64_t publisher_epoch_of(const struct publisher *p);

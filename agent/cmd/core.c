@@ -25,6 +25,7 @@
 #define RETRY_MS         1000
 #define ROOM_BYTES       (64u << 10)
 #define SECOND_MS        1000
+#define RENEW_MS         (3600ULL * 1000)
 #define HELLOS_SAID      20 /* in a second, one by one; the rest as a number */
 /* As long as an agent keeps its spool, and a little more: then nothing of it can come any more. */
 #define DEPART_MS (49ULL * 3600 * 1000)
@@ -343,6 +344,22 @@ static void on_request(void *data, const struct gatelink_handle *handle,
 		core_snapshot_reply(c, handle, payload, size);
 }
 
+/* Agents come and go, names of pods most of all, and their topics stay: when there is no room for new
+ * ones all begin anew, which subscribers follow. No more than once an hour, where so many are alive. */
+static void topics_watch(struct core *c, uint64_t now_ms)
+{
+	uint64_t refused = publisher_refused(c->publisher);
+
+	if (refused == c->topics_refused ||
+	    (c->renewed_ms && now_ms - c->renewed_ms < RENEW_MS && now_ms > c->renewed_ms))
+		return;
+	c->topics_refused = refused;
+	c->renewed_ms = now_ms;
+	publisher_renew(c->publisher, publisher_epoch());
+	log_warning("core", "too many topics, the bus begins anew", "refused=%lu",
+		    (unsigned long)refused);
+}
+
 static void on_second(void *data)
 {
 	struct core *c = data;
@@ -354,6 +371,7 @@ static void on_second(void *data)
 	if (c->hellos > HELLOS_SAID)
 		log_info("core", "more agents say hello", "agents=%u", c->hellos - HELLOS_SAID);
 	c->hellos = 0;
+	topics_watch(c, now);
 	core_signal_publish(c, now); /* before the beacon that lists it */
 	/* The next one, with somebody to hear it, lists what changed until then. */
 	if (has_subscribers(c) && publisher_beacon(c->publisher, now, &message, &size) >= 0)

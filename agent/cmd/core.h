@@ -69,6 +69,7 @@ struct core {
 	unsigned int hellos; /* in this second */
 	int exit_code;
 	uint64_t departed_ms;
+	uint64_t topics_refused, renewed_ms; /* of the publisher, when it began anew */
 	/* Wait for the commit. */
 	struct core_reply *replies, **replies_end;
 	struct core_applied *applied, **applied_end;

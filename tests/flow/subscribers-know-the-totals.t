@@ -20,8 +20,8 @@ mkdir -p "$node"
 cp "$examples/node/subscriber.js" "$node" || exit 1
 if ! cmp -s "$examples/node/package.json" "$node/package.json" || [ ! -d "$node/node_modules/fzstd" ]; then
 	cp "$examples/node/package.json" "$node"
-	(cd "$node" && timeout 120 npm install --no-audit --no-fund --ignore-scripts >npm.log 2>&1) ||
-		why="npm brings no protobufjs: $(tail -1 "$node/npm.log")"
+	(cd "$node" && timeout 120 npm install --no-audit --no-fund --ignore-scripts --fetch-retries=1 >npm.log 2>&1) ||
+		why="npm brings no protobufjs: $(grep -m 1 error "$node/npm.log")"
 fi
 command -v node >/dev/null || why='node is not installed'
 cc -I"$top/lua/library" -o "$world/counting" "$top/tests/flow/counting.c" -L"$BUILD" -ltidegate \

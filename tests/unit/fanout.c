@@ -335,6 +335,42 @@ static void topics_bounded(void **state)
 	topics_fini(&t);
 }
 
+/* Beyond the limit nothing is sent, and it is counted, for ever; then all begins anew. */
+static void topics_begin_anew(void **state)
+{
+	Tidegate__BusBody body;
+	struct publisher *p;
+	struct bulletin b;
+	const uint8_t *m;
+	char name[32];
+	size_t size;
+	unsigned int n = 0;
+
+	(void)state;
+	tidegate__bus_body__init(&body);
+	assert_int_equal(publisher_new(5, &p), 0);
+	do
+		snprintf(name, sizeof(name), "topic-%u", n++);
+	while (publisher_skip(p, name) == 0);
+	assert_true(n > 100000);
+	assert_int_equal(publisher_message(p, name, &body, &m, &size), -ENOSPC);
+	assert_int_equal(publisher_message(p, "topic-0", &body, &m, &size), 0);
+	assert_int_equal(publisher_refused(p), 2);
+	publisher_renew(p, 6);
+	assert_int_equal(publisher_refused(p), 2);
+	assert_int_equal(publisher_epoch_of(p), 6);
+	assert_int_equal(publisher_sequence(p, "topic-0"), 0);
+	assert_int_equal(publisher_message(p, name, &body, &m, &size), 0);
+	assert_int_equal(bulletin_decode(m, size, &arena, &b), 0);
+	assert_int_equal(b.epoch, 6);
+	assert_int_equal(b.sequence, 1);
+	assert_int_equal(publisher_beacon(p, 1000, &m, &size), 0);
+	assert_int_equal(bulletin_decode(m, size, &arena, &b), 0);
+	assert_int_equal(b.body->n_topics, 1);
+	assert_string_equal(b.body->topics[0]->topic, name);
+	publisher_free(p);
+}
+
 /* ---- hostile messages ---- */
 
 static size_t wrap(uint8_t *out, size_t cap, const uint8_t *body, size_t size, bool is_zstd)
@@ -584,6 +620,7 @@ int main(void)
 		cmocka_unit_test(skipped),
 		cmocka_unit_test(gaps),
 		cmocka_unit_test(topics_bounded),
+		cmocka_unit_test(topics_begin_anew),
 		cmocka_unit_test(hostile_messages),
 		cmocka_unit_test(histogram_cells),
 		cmocka_unit_test(fan_out),
