@@ -24,6 +24,7 @@ struct acceptor {
 	int fd;
 	struct listen_address address;
 	struct turnstile *turnstile;
+	const char *where;
 	struct loop_watch *watch, *timer;
 	acceptor_fn fn;
 	void *data;
@@ -59,6 +60,24 @@ static bool is_gone(int fd)
 	       info.tcpi_state != TCP_ESTABLISHED;
 }
 
+/* Before a handshake is begun with it. */
+static bool is_welcome(struct acceptor *a, int fd)
+{
+	char peer[PASSPORT_PEER_MAX + 1];
+
+	if (!a->turnstile)
+		return true;
+	if (is_gone(fd)) {
+		turnstile_gone(a->turnstile);
+		return false;
+	}
+	acceptor_peer_address(fd, peer, sizeof(peer));
+	if (turnstile_is_free(a->turnstile, peer, clock_mono_ns()))
+		return true;
+	turnstile_refuse(a->turnstile, TURNSTILE_THROTTLED, a->where, peer, "");
+	return false;
+}
+
 static void on_accept(void *data, int fd, unsigned int events)
 {
 	struct acceptor *a = data;
@@ -83,17 +102,16 @@ static void on_accept(void *data, int fd, unsigned int events)
 				continue;
 			return;
 		}
+		if (a->address.is_tls && !is_welcome(a, peer)) {
+			close(peer);
+			continue;
+		}
 		if (!a->address.is_ipc) {
 			setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 			setsockopt(peer, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 			setsockopt(peer, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-		}
-		if (a->address.is_tls && is_gone(peer)) {
-			turnstile_gone(a->turnstile);
-			close(peer);
-			continue;
 		}
 		a->fn(a->data, peer);
 	}
@@ -130,9 +148,10 @@ int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor
 	return 0;
 }
 
-void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile)
+void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile, const char *where)
 {
 	a->turnstile = turnstile;
+	a->where = where;
 }
 
 struct acceptor *acceptor_close(struct acceptor *a)

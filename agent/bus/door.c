@@ -457,7 +457,7 @@ static int listen_for(struct door *d, unsigned int link, const char *address, st
 		return 0;
 	r = acceptor_open(d->loop, address, d->spec.tls != NULL, on_accept, l, &l->acceptor, e);
 	if (r == 0)
-		acceptor_use_turnstile(l->acceptor, d->spec.turnstile);
+		acceptor_use_turnstile(l->acceptor, d->spec.turnstile, kinds[link].where);
 	return r;
 }
 

@@ -182,7 +182,7 @@ int fanout_open(struct loop *loop, const char *address, const struct fanout_limi
 		free(f);
 		return r;
 	}
-	acceptor_use_turnstile(f->acceptor, f->limits.turnstile);
+	acceptor_use_turnstile(f->acceptor, f->limits.turnstile, "bus");
 	*ret = f;
 	return 0;
 }

@@ -86,7 +86,8 @@ static int refusal_of(const struct peer *p, int r)
 		       : p->parser.is_ready ? TURNSTILE_PROTOCOL
 					    : TURNSTILE_HANDSHAKE;
 	default:
-		return -1;
+		/* Who says hello and hangs up has made us compute, too. */
+		return p->place.has_spoken && !p->is_secure ? TURNSTILE_TLS : -1;
 	}
 }
 
@@ -95,6 +96,9 @@ static void peer_end(struct peer *p, int r)
 {
 	int reason = p->spec.turnstile ? refusal_of(p, r) : -1;
 
+	/* Not for a timeout: it may be us who are slow, with thousands of one address behind. */
+	if (p->tls && (reason == TURNSTILE_TLS || reason == TURNSTILE_CERTIFICATE))
+		turnstile_charge(p->spec.turnstile, peer_address(p), clock_mono_ns());
 	if (reason >= 0)
 		turnstile_refuse(p->spec.turnstile, (enum turnstile_reason)reason, p->spec.where,
 				 peer_address(p), peer_why(p));
@@ -340,6 +344,16 @@ static int last_words(struct peer *p, int r)
 	return last < 0 ? last : r;
 }
 
+/* An end of file says nothing: who only looks whether the port is open is no stranger. */
+static void hear(struct peer *p)
+{
+	uint8_t byte;
+
+	if (p->place.is_in && !p->place.has_spoken &&
+	    recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		turnstile_heard(p->spec.turnstile, &p->place, clock_mono_ns());
+}
+
 static void on_io(void *data, int fd, unsigned int events)
 {
 	struct peer *p = data;
@@ -350,8 +364,7 @@ static void on_io(void *data, int fd, unsigned int events)
 	if (p->is_connecting) {
 		r = finish_connect(p);
 	} else if (!p->is_secure) {
-		if (events & LOOP_READ)
-			turnstile_heard(p->spec.turnstile, &p->place, clock_mono_ns());
+		hear(p);
 		r = secure(p);
 	} else if (events & LOOP_WRITE) {
 		r = flush(p);
@@ -419,6 +432,9 @@ int peer_open(struct loop *loop, int fd, const struct peer_spec *spec, bool is_c
 		free(p);
 		return r;
 	}
+	/* Once it has hung up nobody knows any more who it was. */
+	if (spec->turnstile)
+		peer_address(p);
 	if (p->place.evict)
 		turnstile_enter(p->spec.turnstile, &p->place, clock_mono_ns());
 	*ret = p;

@@ -83,8 +83,9 @@ typedef void (*acceptor_fn)(void *data, int fd);
  * acceptor_is_tls(), which the address says. */
 int acceptor_open(struct loop *loop, const char *address, bool has_tls, acceptor_fn fn, void *data,
 		  struct acceptor **ret, struct err *e);
-/* TLS connections wait in the backlog while it has no room; borrowed, NULL is fine. */
-void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile);
+/* TLS connections wait in the backlog while it has no room, and are closed where it does not let their
+ * host; both borrowed, NULL is fine. */
+void acceptor_use_turnstile(struct acceptor *a, struct turnstile *turnstile, const char *where);
 bool acceptor_is_tls(const struct acceptor *a);
 struct acceptor *acceptor_close(struct acceptor *a);
 bool acceptor_is_ipc(const struct acceptor *a);

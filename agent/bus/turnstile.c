@@ -2,7 +2,12 @@
 /* Counts at the listeners, and the list of TLS handshakes that are not done. Pure. */
 #include "bus/turnstile.h"
 
+#include "base/clock.h"
 #include "base/err.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
 
 const char *const turnstile_reason_names[TURNSTILE_REASONS] = {
 	[TURNSTILE_TLS] = "tls",
@@ -14,6 +19,7 @@ const char *const turnstile_reason_names[TURNSTILE_REASONS] = {
 	[TURNSTILE_SIZE] = "size",
 	[TURNSTILE_SLOW] = "slow",
 	[TURNSTILE_FULL] = "full",
+	[TURNSTILE_THROTTLED] = "throttled",
 	[TURNSTILE_MEMORY] = "memory",
 	[TURNSTILE_GONE] = "gone",
 };
@@ -28,6 +34,7 @@ const char *const turnstile_reason_texts[TURNSTILE_REASONS] = {
 	[TURNSTILE_SIZE] = "a message is larger than allowed",
 	[TURNSTILE_SLOW] = "a message was begun and not ended",
 	[TURNSTILE_FULL] = "too many connections",
+	[TURNSTILE_THROTTLED] = "its host failed too many TLS handshakes",
 	[TURNSTILE_MEMORY] = "no memory left for it",
 	[TURNSTILE_GONE] = "it had left",
 };
@@ -71,6 +78,76 @@ void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const c
 	if (t->on_refused)
 		t->on_refused(t->data, reason, where, peer,
 			      *why ? why : turnstile_reason_texts[reason]);
+}
+
+/* ---- hosts ---- */
+
+static uint64_t host_key(const char *peer)
+{
+	const char *colon = strrchr(peer, ':');
+	struct in6_addr six;
+	struct in_addr four;
+	char host[64];
+	uint64_t key;
+
+	if (!colon)
+		return 0;
+	snprintf(host, sizeof(host), "%.*s", (int)(colon - peer), peer);
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return 1ull << 32 | four.s_addr;
+	host[strcspn(host, "]")] = '\0';
+	if (*host != '[' || inet_pton(AF_INET6, host + 1, &six) != 1)
+		return 0;
+	memcpy(&key, six.s6_addr, sizeof(key));
+	return key ? key : 1;
+}
+
+static uint32_t debt_now(const struct turnstile_host *h, uint64_t now_ns)
+{
+	uint64_t paid =
+		now_ns > h->since_ns ? (now_ns - h->since_ns) / (NS_PER_S / TURNSTILE_DEBT_A_S) : 0;
+
+	return paid < h->debt ? h->debt - (uint32_t)paid : 0;
+}
+
+/* The host's place, or the one of the least debt where it would be. */
+static unsigned int host_place(const struct turnstile *t, uint64_t key, uint64_t now_ns)
+{
+	unsigned int first = (unsigned int)(key * 0x9e3779b97f4a7c15ull >> 54) &
+			     (TURNSTILE_HOSTS - 1) & ~(TURNSTILE_HOSTS_WAYS - 1u);
+	unsigned int least = first;
+
+	for (unsigned int i = first; i < first + TURNSTILE_HOSTS_WAYS; i++) {
+		if (t->hosts[i].key == key)
+			return i;
+		if (debt_now(&t->hosts[i], now_ns) < debt_now(&t->hosts[least], now_ns))
+			least = i;
+	}
+	return least;
+}
+
+void turnstile_charge(struct turnstile *t, const char *peer, uint64_t now_ns)
+{
+	uint64_t key = t ? host_key(peer) : 0;
+	struct turnstile_host *h;
+	uint32_t debt;
+
+	if (!key)
+		return;
+	h = &t->hosts[host_place(t, key, now_ns)];
+	debt = h->key == key ? debt_now(h, now_ns) : 0;
+	*h = (struct turnstile_host){key, now_ns, debt + (debt < TURNSTILE_DEBT_MOST)};
+}
+
+bool turnstile_is_free(const struct turnstile *t, const char *peer, uint64_t now_ns)
+{
+	uint64_t key = t ? host_key(peer) : 0;
+	const struct turnstile_host *h;
+
+	if (!key)
+		return true;
+	h = &t->hosts[host_place(t, key, now_ns)];
+	return h->key != key || debt_now(h, now_ns) < TURNSTILE_DEBT_MOST;
 }
 
 /* ---- handshakes ---- */

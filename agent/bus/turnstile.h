@@ -16,6 +16,13 @@
 #define TURNSTILE_SILENT_NS 2000000000ull
 #define TURNSTILE_SPOKEN_NS 4000000000ull
 
+/* A handshake costs the door more than it costs a stranger: a host that fails so many more than it may
+ * a second is closed at once. Honest agents wait longer between two tries. */
+#define TURNSTILE_DEBT_MOST  500
+#define TURNSTILE_DEBT_A_S   50   /* at 0.6 ms: a thirtieth of a core */
+#define TURNSTILE_HOSTS      1024 /* that are remembered; the least indebted give way */
+#define TURNSTILE_HOSTS_WAYS 4
+
 enum turnstile_reason {
 	TURNSTILE_TLS,         /* no TLS, or nothing in common */
 	TURNSTILE_CERTIFICATE, /* none, not valid, of another authority, or it names nobody */
@@ -26,6 +33,7 @@ enum turnstile_reason {
 	TURNSTILE_SIZE,        /* a message larger than allowed */
 	TURNSTILE_SLOW,        /* a message begun and not ended in its time */
 	TURNSTILE_FULL,        /* too many connections */
+	TURNSTILE_THROTTLED,   /* its host failed too many TLS handshakes lately */
 	TURNSTILE_MEMORY,      /* of the process, or the budget of half-read messages */
 	TURNSTILE_GONE,        /* it had left before it was looked at; not told */
 	TURNSTILE_REASONS
@@ -50,6 +58,13 @@ struct turnstile_place {
 	bool is_in, has_spoken;
 };
 
+/* An address, of IPv6 its first 64 bits. */
+struct turnstile_host {
+	uint64_t key; /* 0: none */
+	uint64_t since_ns;
+	uint32_t debt; /* at since_ns */
+};
+
 struct turnstile_queue {
 	struct turnstile_place *oldest, *newest;
 };
@@ -65,6 +80,7 @@ struct turnstile {
 	struct turnstile_counts own;
 	struct turnstile_queue silent, spoken;
 	unsigned int half; /* in both */
+	struct turnstile_host hosts[TURNSTILE_HOSTS];
 };
 
 /* All of them take NULL for t, and do nothing (turnstile_has_room: true). */
@@ -74,6 +90,10 @@ void turnstile_secured(struct turnstile *t, bool is_resumed);
 /* why: "" is the reason's own text. */
 void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const char *where,
 		      const char *peer, const char *why);
+
+/* peer: "192.0.2.1:5000", "[2001:db8::1]:5000". A TLS handshake with it failed; whether to begin one. */
+void turnstile_charge(struct turnstile *t, const char *peer, uint64_t now_ns);
+bool turnstile_is_free(const struct turnstile *t, const char *peer, uint64_t now_ns);
 
 void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns);
 /* Bytes of it came. */

@@ -47,6 +47,14 @@ is_refused() {
 	wait_for 10 rises "$reason" "$before"; ok $? "$name: counted as $reason"
 }
 
+# Somebody who keeps what a client of TLS says first.
+new_port
+hello_port=$port
+perl -MIO::Socket::INET -e 'my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1:$ARGV[0]") or die "$!";
+	my $c = $l->accept; sysread $c, my $b, 4096; open my $f, ">", "$ARGV[1].part"; print $f $b; close $f;
+	rename "$ARGV[1].part", $ARGV[1]' "$hello_port" "$world/hello" &
+world_pids+=("$!")
+
 # The subscriber: bytes in, and nobody disturbs it.
 mkfifo "$world/sub"
 exec {sub_fd}<>"$world/sub"
@@ -129,6 +137,34 @@ gone_all() { [ "$(($(refused evicted) + $(refused timeout)))" -ge 600 ]; }
 wait_for 15 gone_all; ok $? "all 600 are cut off and counted"
 [ "$(refused evicted)" -ge 1 ]; ok $? "some of them because others waited"
 printf '\n' >&"$end_fd"
+
+# One who only says hello, again and again, as fast as it goes: each costs the door a millisecond, until
+# its host is not listened to. (On a host of its own: who has a certificate comes in at once.)
+timeout 10 openssl s_client -connect "127.0.0.1:$hello_port" -quiet <"$world/sub" >/dev/null 2>&1 &
+world_pids+=("$!")
+wait_for 5 test -s "$world/hello"; ok $? "a hello of TLS is recorded"
+cat >"$world/again.pl" <<'PERL'
+use IO::Socket::INET;
+$SIG{PIPE} = "IGNORE";
+my ($port, $file) = @ARGV;
+open my $f, "<", $file or die;
+local $/;
+my $hello = <$f>;
+for (1 .. 3001) {
+	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", LocalAddr => "127.0.0.2") or die "$!";
+	syswrite $s, $hello;
+	sysread $s, my $answer, 4096;
+}
+PERL
+tls_before=$(refused tls)
+perl "$world/again.pl" "$door_port" "$world/hello"; ok $? "3,001 times the same hello and no more"
+all_counted() { [ "$(($(refused tls) - tls_before + $(refused throttled)))" = 3001 ]; }
+wait_for 10 all_counted; ok $? "each is counted"
+[ "$(refused throttled)" -ge 20 ]; ok $? "most were closed before the door computed"
+grep -q 'refused at=requests peer=127.0.0.2:[0-9]* reason=throttled' "$world/aggregator.log"; ok $? "which is told"
+full=$(fleet_metric tidegate_door_handshakes_total 'how="full"')
+speak agent "$door_port" "$req"'\x7f\xff\xff\xff\xff\xff\xff\xff'
+wait_for 5 comes_in; ok $? "other hosts are not affected"
 
 seen=$(grep -aoc beacon "$world/heard")
 wait_for 10 beacons $((seen + 1)); ok $? "the subscriber is still there"

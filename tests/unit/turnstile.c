@@ -126,6 +126,45 @@ static void everything_is_counted(void **state)
 	assert_true(turnstile_has_room(NULL, 0));
 }
 
+static void hosts_that_fail_are_shut_out(void **state)
+{
+	static struct turnstile t;
+	uint64_t now = 1000 * NS_PER_S;
+	char peer[64];
+
+	(void)state;
+	for (unsigned int i = 0; i < TURNSTILE_DEBT_MOST; i++) {
+		assert_true(turnstile_is_free(&t, "192.0.2.1:99", now));
+		turnstile_charge(&t, "192.0.2.1:7", now);
+		turnstile_charge(&t, "[2001:db8:0:1::5]:7", now);
+	}
+	assert_false(turnstile_is_free(&t, "192.0.2.1:100", now));
+	assert_true(turnstile_is_free(&t, "192.0.2.2:100", now));
+	/* Of IPv6 a host has the half of an address for itself. */
+	assert_false(turnstile_is_free(&t, "[2001:db8:0:1:ffff::9]:1", now));
+	assert_true(turnstile_is_free(&t, "[2001:db8:0:2::5]:1", now));
+	/* It comes down by itself, and does not grow beyond. */
+	for (unsigned int i = 0; i < 100; i++)
+		turnstile_charge(&t, "192.0.2.1:7", now);
+	now += NS_PER_S / TURNSTILE_DEBT_A_S;
+	assert_true(turnstile_is_free(&t, "192.0.2.1:100", now));
+	turnstile_charge(&t, "192.0.2.1:7", now);
+	assert_false(turnstile_is_free(&t, "192.0.2.1:100", now));
+	/* Strangers from everywhere do not make it forget who owes most. */
+	for (unsigned int i = 0; i < 20000; i++) {
+		snprintf(peer, sizeof(peer), "10.%u.%u.1:5", i / 250, i % 250);
+		turnstile_charge(&t, peer, now);
+		assert_true(turnstile_is_free(&t, peer, now));
+	}
+	assert_false(turnstile_is_free(&t, "192.0.2.1:100", now));
+	/* Over ipc, and what is no address, there are no hosts. */
+	turnstile_charge(&t, "", now);
+	turnstile_charge(&t, "[::zz]:1", now);
+	turnstile_charge(NULL, "192.0.2.1:7", now);
+	assert_true(turnstile_is_free(&t, "", now));
+	assert_true(turnstile_is_free(NULL, "192.0.2.1:100", now));
+}
+
 static void page_is_series(void **state)
 {
 	struct door_page *page = door_page_new(), copy = {0};
@@ -198,6 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(oldest_gives_way),
 		cmocka_unit_test(everything_is_counted),
+		cmocka_unit_test(hosts_that_fail_are_shut_out),
 		cmocka_unit_test(page_is_series),
 		cmocka_unit_test(each_is_told_once),
 	};
