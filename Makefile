@@ -309,7 +309,7 @@ demo: $(B)/.deps-demo
 	$(Q)packaging/examples/demo/demo
 bench: $(B)/.deps-bench
 	+$(Q)$(MAKE) --no-print-directory bench-all
-bench-all: all $(BENCH_BINS) $(LOAD_BINS)
+bench-all: all $(BENCH_BINS) $(LOAD_BINS) $(CHAOS_TOOLS)
 	$(Q)tests/bench/run $(BENCH)
 
 # Frames of real gateways for benches and the dictionary; the recording is kept in tests/data/frames.
