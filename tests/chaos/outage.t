@@ -102,6 +102,22 @@ my $after = known();
 printf "# chaos-%d: sequence %s, frames %s, missing %s, before the outage %s\n", $_,
 	map({ $_ // '-' } @{$after->{$_}}{qw(sequence frames missing)}), $before->{$_}{sequence} for 0 .. $agents - 1;
 printf "# the backlog was there %.1f s (real time) after the aggregator\n", time - $back;
+
+# History: asked for each minute of the outage, what the first counter was then. No minute may be
+# missing, none lower than the one before, and the first of them below the last: it was counted all the time.
+my @values;
+my $began_s = int($began / 60 + 2) * 60;
+my $ended_s = int(($half + $hours * 1800) / 60) * 60;
+my $wanted = ($ended_s - $began_s) / 60 + 1;
+World::wait_for(60, sub {
+	my $url = 'http://127.0.0.1:' . World::API . "/api/v1/query_range?query=sum(chaos_total)&start=$began_s&end=$ended_s&step=60";
+	my $answer = $w->{http}->get($url);
+	@values = $answer->{content} =~ /\[\d+(?:\.\d+)?,"([^"]*)"\]/g;
+	return @values == $wanted;
+});
+my $falls = grep { $values[$_] < $values[$_ - 1] } 1 .. $#values;
+printf "# history: %d of %d minutes, from %s to %s\n", scalar @values, $wanted, $values[0] // '-', $values[-1] // '-';
+ok(@values == $wanted && !$falls && $values[0] < $values[-1], 'history has every minute of the outage, and no total falls in it');
 # A tick that a busy machine missed is no frame: how many there are is said, not asserted tightly.
 ok(!(grep { $after->{$_}{frames} < $hours * 3600 / 4 } 0 .. $agents - 1), 'there were ticks all the time');
 ok(!(grep { $after->{$_}{incarnations} != 1 } 0 .. $agents - 1), 'one incarnation each');
