@@ -35,4 +35,18 @@ before=$(sum left)
 pause 3
 is "$(sum left)" "$before" "totals in the circle grow no more"
 note "they are $(awk -v a="$before" -v b="$total" 'BEGIN { printf "%.2f", a / b }') times what was counted"
+
+# The mistake is mended, without a restart: one no more feeds the other, which goes on.
+sed -i '/^uplink:/,$d' "$world/right.yaml"
+kill -HUP "${pid_of[right]}"
+no_ferry() { aggregator_is_ready right && ! child_pid "${pid_of[right]}" ferry; }
+wait_for 15 no_ferry; ok $? "told so, the one has no ferry any more"
+core=$(child_pid "${pid_of[left]}" core)
+kill -HUP "${pid_of[left]}"
+wait_for 15 another_process left core "$core" # the counts of the old one are gone with it
+ferried() {
+	[ "$(sum_metric "$(curl -sf "http://127.0.0.1:${api_of[left]}/metrics")" \
+		tidegate_frames_total 'process="ferry",state="acknowledged"')" -ge 2 ]
+}
+wait_for 20 ferried; ok $? "and the other feeds it again"
 tap_end
