@@ -22,7 +22,8 @@ struct core_ferry {
 	uint64_t cookie;               /* of the last answer */
 	uint64_t refused; /* sums that no frame takes, each time that they were left out */
 	struct ferrylink_counts counts, before;
-	int failure; /* of the last answer, said once; -ELOOP stays */
+	int failure;  /* of the last answer, said once */
+	bool has_fed; /* in this life of the core */
 };
 
 DEFINE_CLEANUP(struct merge_view *, merge_view_free)
@@ -69,6 +70,7 @@ static int sums_encode(struct core_ferry *f, const struct ferrylink_ask *ask,
 		return r;
 	f->refused += refused;
 	f->cookie = ask->cookie;
+	f->has_fed = true;
 	answer->next_id = frame_encoder_next_id(f->encoder);
 	return 0;
 }
@@ -92,22 +94,32 @@ static void counts_take(struct core_ferry *f, const struct ferrylink_counts *now
 	f->counts = *now;
 }
 
+/* A circle that was configured away is still seen in what was heard before; so it is final only once
+ * we have fed somebody. */
+static bool has_stopped(const struct core_ferry *f)
+{
+	return f->failure == -ELOOP && f->has_fed;
+}
+
 static void say(struct core_ferry *f, int r)
 {
+	const char *id = f->core->config->uplink_id;
+
 	if (r == f->failure)
 		return;
 	f->failure = r;
-	if (r == -ELOOP)
-		log_error(
-			"core",
-			"our own sums come back: aggregators feed each other in a circle, this one "
-			"stops",
-			"id=\"%s\"", f->core->config->uplink_id);
+	if (has_stopped(f))
+		log_error("core",
+			  "our own sums come back: aggregators feed each other in a circle, this "
+			  "one stops until it is configured anew",
+			  "id=\"%s\"", id);
+	else if (r == -ELOOP)
+		log_warning("core", "not feeding others while our own sums come from them",
+			    "id=\"%s\"", id);
 	else if (r < 0)
 		log_error("core", "no frame for the upper aggregators", "why=\"%s\"", err_text(r));
 	else
-		log_info("core", "the upper aggregators are fed again", "id=\"%s\"",
-			 f->core->config->uplink_id);
+		log_info("core", "the upper aggregators are fed again", "id=\"%s\"", id);
 }
 
 static void on_ask(void *data, const struct ferrylink_ask *ask)
@@ -119,7 +131,7 @@ static void on_ask(void *data, const struct ferrylink_ask *ask)
 
 	counts_take(f, &ask->counts, ask->cookie == 1);
 	/* Nothing goes up that could be forgotten here. */
-	if (f->failure != -ELOOP && core_commit(f->core) >= 0) {
+	if (!has_stopped(f) && core_commit(f->core) >= 0) {
 		r = sums_encode(f, ask, &answer);
 		if (r < 0) {
 			f->encoder = frame_encoder_free(f->encoder);

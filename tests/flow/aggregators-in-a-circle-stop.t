@@ -5,7 +5,10 @@
 source "$(dirname "$0")/uppers.sh"
 
 world_begin circle
-for name in left right self; do aggregator_write $name; done
+for name in left right self; do
+	aggregator_write $name
+	sed -i 's/^fleet:/&\n  stale: 2s/' "$world/$name.yaml"
+done
 feeds() { # feeds NAME AGGREGATOR
 	printf 'uplink:\n  id: %s\n  aggregators: ["tcp://127.0.0.1:%s"]\nspool:\n  dir: %s\n' \
 		"$1" "${door_of[$2]}" "$world/$1/spool" >>"$world/$1.yaml"
