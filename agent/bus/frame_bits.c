@@ -162,8 +162,10 @@ uint64_t frame_bits_get_length(struct frame_bits_reader *r)
 {
 	unsigned int c = (unsigned int)frame_bits_get(r, 7);
 
-	if (c > 64)
+	if (c > 64) {
 		r->failed = true;
+		return 0;
+	}
 	if (r->failed || !c)
 		return 0;
 	return (uint64_t)1 << (c - 1) | frame_bits_get(r, c - 1);
@@ -177,7 +179,9 @@ uint64_t frame_bits_get_code(struct frame_bits_reader *r, unsigned int k)
 	if (k == FRAME_BITS_K_LENGTH)
 		return frame_bits_get_length(r);
 	word = frame_bits_peek(r);
-	c = word ? (unsigned int)__builtin_clzll(word) : 64;
+	if (!word)
+		return get_long_code(r, k);
+	c = (unsigned int)__builtin_clzll(word);
 	low = k + (c > 1 ? c - 1 : 0); /* bits behind the one */
 	all = c + 1 + low;
 	if (all > FRAME_BITS_WORD)

@@ -9,18 +9,6 @@
 #include <errno.h>
 #include <pthread.h>
 
-int frame_is_damaged(struct err *e, const char *what)
-{
-	return err_set(e, -EBADMSG, "frame: damaged: %s", what);
-}
-
-int frame_budget_error(const struct frame_budget *b, struct err *e)
-{
-	if (b->is_failed)
-		return err_set(e, -ENOMEM, "frame: out of memory");
-	return err_set(e, -E2BIG, "frame: needs more memory than it may");
-}
-
 uint32_t frame_dictionary_of(const uint8_t *data, size_t size)
 {
 	if (size < FRAME_SEAL_BYTES || !(data[0] & FRAME_FLAG_DICTIONARY))

@@ -101,7 +101,7 @@ static int reserve(uint8_t **data, size_t *cap, size_t need)
 {
 	uint8_t *grown;
 
-	if (need <= *cap)
+	if (*data && need <= *cap)
 		return 0;
 	grown = realloc(*data, need);
 	if (!grown)
