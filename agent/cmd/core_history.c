@@ -59,8 +59,7 @@ void core_fold_begin(struct core *c)
 	if (!c->history) {
 		fold_write(c);
 	} else if (!c->is_folding) {
-		c->is_folding = true;
-		history_fold_begin(c->history);
+		c->is_folding = history_fold_begin(c->history);
 	} else if (commitlog_stats(c->log)->bytes >= PATIENCE * c->config->fleet_log_bytes) {
 		log_warning("core", "history is slow, the log is folded without waiting for it",
 			    "log_bytes=%lu", (unsigned long)commitlog_stats(c->log)->bytes);
@@ -122,7 +121,7 @@ void core_history_open(struct core *c)
 		log_error("core", "history cannot be kept, going on without", "why=\"%s\"", e.text);
 		return;
 	}
-	if (core_query_open(path, c->history, c->config, &c->query, &e) < 0)
+	if (core_query_open(path, c->history, &c->query, &e) < 0)
 		log_error("core", "history cannot be asked", "why=\"%s\"", e.text);
 	if (loop_add_fd(c->loop, history_fd(c->history), LOOP_READ, on_reached, c,
 			&c->history_watch) < 0)

@@ -90,13 +90,12 @@ static void *run(void *data)
 	return NULL;
 }
 
-int core_query_open(const char *path, struct history *history, const struct config *config,
-		    struct core_query **ret, struct err *e)
+int core_query_open(const char *path, struct history *history, struct core_query **ret,
+		    struct err *e)
 {
 	struct core_query *q = calloc(1, sizeof(*q));
 	int r;
 
-	(void)config;
 	if (!q)
 		return err_set(e, -ENOMEM, "query: no memory");
 	q->end = &q->first;

@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "config/config.h"
 #include "fleet/history_read.h"
 #include "outlet/http.h"
 #include "outlet/query_eval.h"
@@ -14,8 +13,8 @@
 
 struct core_query;
 
-int core_query_open(const char *path, struct history *history, const struct config *config,
-		    struct core_query **ret, struct err *e);
+int core_query_open(const char *path, struct history *history, struct core_query **ret,
+		    struct err *e);
 /* After the HTTP server. */
 struct core_query *core_query_close(struct core_query *q);
 

@@ -181,16 +181,17 @@ int history_fd(const struct history *h)
 	return h->fd;
 }
 
-void history_fold_begin(struct history *h)
+bool history_fold_begin(struct history *h)
 {
 	pthread_mutex_lock(&h->queue.lock);
 	h->fold = FOLD_BEGUN;
 	pthread_mutex_unlock(&h->queue.lock);
-	if (history_queue_put(&h->queue, &(struct history_item){.kind = HISTORY_FOLD}, NULL) < 0) {
-		pthread_mutex_lock(&h->queue.lock);
-		h->fold = FOLD_NONE;
-		pthread_mutex_unlock(&h->queue.lock);
-	}
+	if (history_queue_put(&h->queue, &(struct history_item){.kind = HISTORY_FOLD}, NULL) >= 0)
+		return true;
+	pthread_mutex_lock(&h->queue.lock);
+	h->fold = FOLD_NONE;
+	pthread_mutex_unlock(&h->queue.lock);
+	return false;
 }
 
 bool history_fold_is_reached(struct history *h)

@@ -47,7 +47,8 @@ void history_take(struct history *h, struct fleet *f, uint32_t session, const st
 void history_wait(struct history *h);
 
 int history_fd(const struct history *h);
-void history_fold_begin(struct history *h);
+/* False: no memory; there is none then. */
+bool history_fold_begin(struct history *h);
 /* False: nothing was begun, or it is not there yet. */
 bool history_fold_is_reached(struct history *h);
 /* Blocks until it is. */
