@@ -24,7 +24,7 @@ struct history;
 struct history_counts {
 	struct history_stats store;
 	uint64_t frames_dropped; /* queue full */
-	uint64_t frames_refused; /* time out of range, or more than a minute holds */
+	uint64_t frames_refused; /* time out of range, more than a minute holds, too many streams */
 	uint64_t frames_lost;    /* the disk did not take them for too long */
 	uint64_t failures;       /* of the database, tried again */
 	uint64_t queue_bytes, open_bytes;

@@ -8,6 +8,8 @@
 
 enum history_statement {
 	STREAM_FIND,
+	STREAM_NEXT,
+	STREAM_FREE,
 	STREAM_ADD,
 	STREAM_TOUCH,
 	STREAM_OLD,
@@ -38,7 +40,7 @@ struct history_store {
 	sqlite3 *db;
 	sqlite3_stmt *statements[HISTORY_STATEMENTS];
 	struct history_options options;
-	struct history_stats stats;
+	struct history_stats stats, committed;
 	struct pack buffer;
 	bool is_reader;
 };

@@ -48,6 +48,11 @@ static const char pages_free_sql[] =
 static const char stream_touch_sql[] =
 	"UPDATE stream SET first = min(first, ?2), last = max(last, ?2) WHERE id = ?1 AND "
 	"(first > ?2 OR last < ?2)";
+/* The least id that none has: of a stream that was dropped, or after the last. */
+static const char stream_free_sql[] =
+	"SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM stream WHERE id = 1) UNION ALL "
+	"SELECT * FROM (SELECT a.id + 1 FROM stream AS a WHERE NOT EXISTS "
+	"(SELECT 1 FROM stream AS b WHERE b.id = a.id + 1) ORDER BY a.id LIMIT 1) LIMIT 1";
 static const char series_walk_sql[] =
 	"SELECT series.stream, series.id, stream.agent, series.labels, stream.first, stream.last "
 	"FROM series JOIN stream ON "
@@ -60,7 +65,10 @@ static const char end_expire_sql[] = "DELETE FROM minute WHERE key IN (SELECT ke
 
 static const char *const statement_sql[HISTORY_STATEMENTS] = {
 	[STREAM_FIND] = "SELECT id FROM stream WHERE agent = ?1 AND incarnation = ?2",
-	[STREAM_ADD] = "INSERT INTO stream(agent, incarnation, first, last) VALUES(?1, ?2, ?3, ?3)",
+	[STREAM_NEXT] = "SELECT ifnull(max(id), 0) + 1 FROM stream",
+	[STREAM_FREE] = stream_free_sql,
+	[STREAM_ADD] = "INSERT INTO stream(id, agent, incarnation, first, last) "
+		       "VALUES(?4, ?1, ?2, ?3, ?3)",
 	[STREAM_TOUCH] = stream_touch_sql,
 	[STREAM_OLD] = "SELECT id FROM stream WHERE last < ?1 LIMIT 1",
 	[STREAM_DROP] = "DELETE FROM stream WHERE id = ?1",
@@ -220,6 +228,8 @@ int history_store_open(const char *path, const struct history_options *options,
 	if (!s)
 		return -ENOMEM;
 	s->options = *options;
+	if (!s->options.streams_max || s->options.streams_max >= HISTORY_STREAMS_MAX)
+		s->options.streams_max = HISTORY_STREAMS_MAX - 1;
 	r = open_once(path, s, &first);
 	if (r == -EBADMSG) {
 		close_db(s);
@@ -271,6 +281,7 @@ const struct history_stats *history_store_stats(const struct history_store *s)
 
 int history_store_begin(struct history_store *s, struct err *e)
 {
+	s->committed = s->stats;
 	return run(s, "BEGIN IMMEDIATE", e, "cannot begin");
 }
 
@@ -282,9 +293,21 @@ int history_store_commit(struct history_store *s, struct err *e)
 void history_store_rollback(struct history_store *s)
 {
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	s->stats = s->committed;
 }
 
 /* -------- streams and series -------- */
+
+static int stream_number(struct history_store *s, enum history_statement which, sqlite3_int64 *ret,
+			 struct err *e)
+{
+	_cleanup_(history_reset) sqlite3_stmt *q = s->statements[which];
+	int r = history_step(s, q, e, "a stream's number cannot be found");
+
+	if (r > 0)
+		*ret = sqlite3_column_int64(q, 0);
+	return r;
+}
 
 int history_store_stream(struct history_store *s, const char *agent,
 			 const uint8_t incarnation[FRAME_INCARNATION_BYTES], uint64_t time_ms,
@@ -292,7 +315,7 @@ int history_store_stream(struct history_store *s, const char *agent,
 {
 	_cleanup_(history_reset) sqlite3_stmt *find = s->statements[STREAM_FIND];
 	_cleanup_(history_reset) sqlite3_stmt *add = s->statements[STREAM_ADD];
-	sqlite3_int64 id;
+	sqlite3_int64 id = 0;
 	int r;
 
 	sqlite3_bind_text(find, 1, agent, -1, SQLITE_STATIC);
@@ -304,15 +327,21 @@ int history_store_stream(struct history_store *s, const char *agent,
 		*ret = (uint32_t)sqlite3_column_int64(find, 0);
 		return 0;
 	}
+	r = stream_number(s, STREAM_NEXT, &id, e);
+	if (r > 0 && id > s->options.streams_max)
+		r = stream_number(s, STREAM_FREE, &id, e);
+	if (r < 0)
+		return r;
+	if (id > s->options.streams_max)
+		return err_set(e, -EOVERFLOW, "history: more than %u streams",
+			       s->options.streams_max);
 	sqlite3_bind_text(add, 1, agent, -1, SQLITE_STATIC);
 	sqlite3_bind_blob(add, 2, incarnation, FRAME_INCARNATION_BYTES, SQLITE_STATIC);
 	sqlite3_bind_int64(add, 3, (sqlite3_int64)(time_ms / MINUTE_MS));
+	sqlite3_bind_int64(add, 4, id);
 	r = history_step(s, add, e, "a stream cannot be written");
 	if (r < 0)
 		return r;
-	id = sqlite3_last_insert_rowid(s->db);
-	if (id >= HISTORY_STREAMS_MAX)
-		return err_set(e, -ENOSPC, "history: more than %u streams", HISTORY_STREAMS_MAX);
 	*ret = (uint32_t)id;
 	return 0;
 }
@@ -435,6 +464,15 @@ static int late(struct history_store *s, uint32_t stream, const struct sheaf *sh
 	return 1;
 }
 
+static uint64_t lacks(const struct sheaf *all, const struct sheaf *some)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < sheaf_frames(some); i++)
+		n += !sheaf_has(all, sheaf_sequence(some, i));
+	return n;
+}
+
 int history_store_put(struct history_store *s, uint32_t stream, const struct sheaf *sheaf,
 		      struct err *e)
 {
@@ -450,6 +488,8 @@ int history_store_put(struct history_store *s, uint32_t stream, const struct she
 	if (r < 0)
 		return r;
 	added = sheaf_merge(all, sheaf);
+	if (added >= 0 && (size_t)added < sheaf_frames(sheaf))
+		s->stats.frames_refused += lacks(all, sheaf);
 	r = added > 0 ? write_both(s, stream, all, e) : added;
 	sheaf_free(all);
 	if (r < 0)

@@ -21,9 +21,9 @@ struct history_store;
 struct history_options {
 	uint64_t ticks_ms; /* so long each tick is kept */
 	uint64_t keep_ms;  /* so long the ends of minutes are */
-	uint64_t
-		bytes_max; /* of the database: ticks older than ten minutes go first, then the oldest
-			     * minutes. 0: none */
+	/* Of the database: ticks older than ten minutes go first, then the oldest minutes. 0: none */
+	uint64_t bytes_max;
+	uint32_t streams_max; /* 0: HISTORY_STREAMS_MAX */
 };
 
 struct history_stats {
@@ -31,9 +31,10 @@ struct history_stats {
 	uint64_t minutes_evicted; /* by bytes_max, before their time; ticks and ends */
 	uint64_t minutes_damaged; /* could not be read, dropped */
 	uint64_t frames_written;
-	uint64_t frames_late;   /* for a minute whose ticks are gone: lost to history */
-	uint64_t frames_unread; /* were kept, and cannot be decoded */
-	uint64_t bytes;         /* of the database, without free pages */
+	uint64_t frames_refused; /* more than a minute holds (fleet/sheaf.h): left out */
+	uint64_t frames_late;    /* for a minute whose ticks are gone: lost to history */
+	uint64_t frames_unread;  /* were kept, and cannot be decoded */
+	uint64_t bytes;          /* of the database, without free pages */
 };
 
 /* What an id of a stream means: a metric, and labels as they are shown. */
@@ -54,21 +55,23 @@ int history_store_open_reader(const char *path, struct history_store **ret, stru
 struct history_store *history_store_close(struct history_store *s);
 const struct history_stats *history_store_stats(const struct history_store *s);
 
-/* All changes lie between begin and commit; rollback forgets them. -ENOSPC, -EIO, -ENOMEM. */
+/* All changes lie between begin and commit; rollback forgets them, and what was counted for them.
+ * -ENOSPC: the disk is full; -EIO, -ENOMEM. */
 int history_store_begin(struct history_store *s, struct err *e);
 int history_store_commit(struct history_store *s, struct err *e);
 void history_store_rollback(struct history_store *s);
 
 /* Finds or makes the stream of an incarnation; time_ms: of its first frame. One that is silent for
- * an hour may be forgotten: ask again then, and define its series anew. -ENOSPC at
- * HISTORY_STREAMS_MAX. */
+ * an hour may be forgotten: ask again then, and define its series anew. -EOVERFLOW: there are
+ * streams_max; nothing has changed then, and the transaction is whole. */
 int history_store_stream(struct history_store *s, const char *agent,
 			 const uint8_t incarnation[FRAME_INCARNATION_BYTES], uint64_t time_ms,
 			 uint32_t *ret, struct err *e);
 /* The first definition stays. */
 int history_store_define(struct history_store *s, uint32_t stream,
 			 const struct history_definition *definition, struct err *e);
-/* Merges with what is there: frames that are new, 0 for a replay. */
+/* Merges with what is there: frames that are new, 0 for a replay. What is late, or more than a
+ * minute holds, is left out and counted: no error. */
 int history_store_put(struct history_store *s, uint32_t stream, const struct sheaf *sheaf,
 		      struct err *e);
 

@@ -61,10 +61,23 @@ static int stream_name(struct history *h, uint32_t number, uint32_t id)
 	h->numbers = array;
 	if (s && r >= 0) {
 		s->id = id;
+		s->is_refused = false;
 		h->numbers[id] = number;
 	}
 	pthread_mutex_unlock(&h->open_lock);
 	return s ? r : -ENOMEM;
+}
+
+static int stream_refuse(struct history *h, uint32_t number)
+{
+	struct stream *s;
+
+	pthread_mutex_lock(&h->open_lock);
+	s = stream_of(h, number);
+	if (s)
+		s->is_refused = true;
+	pthread_mutex_unlock(&h->open_lock);
+	return s ? 0 : -ENOMEM;
 }
 
 static uint64_t spread_ns(uint32_t number)
@@ -154,6 +167,8 @@ static int define(struct history *h, const struct history_item *item, struct err
 	if (r >= 0)
 		r = history_store_stream(h->store, feed.agent, feed.incarnation, item->time_ms, &id,
 					 e);
+	if (r == -EOVERFLOW)
+		return stream_refuse(h, item->stream);
 	if (r >= 0)
 		r = stream_name(h, item->stream, id);
 	for (uint64_t i = 0; i < feed.count && r >= 0; i++) {
@@ -187,6 +202,8 @@ static void drop_written(struct history *h)
 			*at = m->next;
 			if (sheaf_start_ms(m->sheaf) > h->newest_ms)
 				h->newest_ms = sheaf_start_ms(m->sheaf);
+			if (h->streams[i].is_refused)
+				h->refused += sheaf_frames(m->sheaf);
 			h->open_bytes -= sheaf_bytes(m->sheaf);
 			sheaf_free(m->sheaf);
 			free(m);
@@ -204,10 +221,11 @@ static int write_minutes(struct history *h, uint64_t due_ns, struct err *e)
 		struct stream *s = &h->streams[i];
 
 		for (struct open_minute *m = s->minutes; m && r >= 0; m = m->next) {
-			if (m->due_ns > due_ns || !s->id || !sheaf_frames(m->sheaf))
+			if (m->due_ns > due_ns || (!s->id && !s->is_refused) ||
+			    !sheaf_frames(m->sheaf))
 				continue;
-			r = begin(h, e);
-			if (r >= 0)
+			r = s->is_refused ? 0 : begin(h, e);
+			if (r >= 0 && !s->is_refused)
 				r = history_store_put(h->store, s->id, m->sheaf, e);
 			m->is_written = r >= 0;
 		}
@@ -233,7 +251,7 @@ static void publish_counts(struct history *h, bool is_failing)
 {
 	pthread_mutex_lock(&h->queue.lock);
 	h->counts.store = *history_store_stats(h->store);
-	h->counts.frames_refused = h->refused;
+	h->counts.frames_refused = h->refused + h->counts.store.frames_refused;
 	h->counts.frames_lost = h->lost;
 	h->counts.failures = h->failures;
 	h->counts.open_bytes = h->open_bytes;

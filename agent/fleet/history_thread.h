@@ -19,6 +19,7 @@ struct open_minute {
 struct stream {
 	uint32_t id; /* in the database; 0: not yet */
 	struct open_minute *minutes;
+	bool is_refused; /* there are too many streams: what it has is counted, not written */
 };
 
 enum fold { FOLD_NONE, FOLD_BEGUN, FOLD_REACHED };

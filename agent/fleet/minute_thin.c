@@ -39,13 +39,23 @@ static void last_add(struct last *l, const struct minute_sample *s)
 		l->cells[s->cells[i]] += s->counts[i];
 }
 
+/* Room is asked for what is written, no more: what a minute holds, its end holds too. */
 static int last_write(struct minute *out, const struct last *l, uint32_t id)
 {
+	size_t samples = (size_t)l->has_counter + (l->has_gauge && !l->is_absent) + l->has_cells +
+			 l->is_absent;
 	uint16_t cells[HIST_CELLS];
 	uint64_t counts[HIST_CELLS];
 	size_t n = 0;
-	int r = minute_reserve(out, 0, 4, HIST_CELLS);
+	int r;
 
+	for (unsigned int i = 0; l->has_cells && i < HIST_CELLS; i++) {
+		if (!l->cells[i])
+			continue;
+		cells[n] = (uint16_t)i;
+		counts[n++] = l->cells[i];
+	}
+	r = minute_reserve(out, 0, samples, n);
 	if (r < 0)
 		return r;
 	if (l->has_counter)
@@ -53,18 +63,11 @@ static int last_write(struct minute *out, const struct last *l, uint32_t id)
 			->v.counter = l->counter;
 	if (l->has_gauge && !l->is_absent)
 		minute_push(out, id, MINUTE_GAUGE)->v.gauge = l->gauge;
-	if (l->has_cells) {
-		for (unsigned int i = 0; i < HIST_CELLS; i++) {
-			if (!l->cells[i])
-				continue;
-			cells[n] = (uint16_t)i;
-			counts[n++] = l->cells[i];
-		}
+	if (l->has_cells)
 		minute_push_cells(
 			out,
 			minute_push(out, id, l->is_total ? MINUTE_CELLS_TOTAL : MINUTE_CELLS_ADD),
 			n, cells, counts);
-	}
 	if (l->is_absent)
 		minute_push(out, id, MINUTE_ABSENT);
 	return 0;

@@ -144,9 +144,9 @@ int sheaf_merge(struct sheaf *s, const struct sheaf *from)
 		int r = sheaf_add(s, f->sequence, s->start_ms + f->offset_ms, f->is_key,
 				  from->data + f->start, f->size);
 
-		if (r < 0)
+		if (r < 0 && r != -ENOSPC) /* a smaller one may still fit */
 			return r;
-		added += r;
+		added += r > 0;
 	}
 	return added;
 }

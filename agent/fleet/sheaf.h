@@ -30,7 +30,8 @@ size_t sheaf_bytes(const struct sheaf *s);
  * SHEAF_BYTES_MAX or MINUTE_TICKS_MAX; -ENOMEM. */
 int sheaf_add(struct sheaf *s, uint64_t sequence, uint64_t time_ms, bool is_key,
 	      const uint8_t *data, size_t size);
-/* Adds what only from has: frames added, or an error as above (then some may be). */
+/* Adds what only from has: frames added; what does not fit is left out. -ERANGE, -ENOMEM (then some
+ * may be added). */
 int sheaf_merge(struct sheaf *s, const struct sheaf *from);
 
 /* -ENOMEM. What decode gives encodes to the same bytes. */

@@ -24,7 +24,7 @@
 
 static char dir[] = "/tmp/history.XXXXXX", path[64];
 static const uint8_t life[FRAME_INCARNATION_BYTES] = {1, 2, 3};
-static const struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * DAY};
+static struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * DAY};
 static uint64_t start_ms; /* of a minute, not long ago */
 
 struct world {
@@ -242,6 +242,38 @@ static void what_is_in_memory_can_be_read(void **state)
 	world_close(&w);
 }
 
+/* There is a place for one: what a second life says is counted, and the first goes on. */
+static void too_many_streams_are_counted(void **state)
+{
+	static const uint8_t second[FRAME_INCARNATION_BYTES] = {9};
+	const struct fleet_hello hello = {
+		.agent = "web/2", .incarnation = second, .labels = {"", "", "", ""}};
+	struct history_counts counts;
+	uint32_t stream, session;
+	struct err e;
+	struct world w;
+
+	(void)state;
+	options.streams_max = 1;
+	world_open(&w);
+	options.streams_max = 0;
+	give(&w, 1);
+	session = w.session;
+	assert_int_equal(fleet_say_hello(w.fleet, &hello, 0, start_ms, &w.session, &e), 0);
+	give(&w, 2);
+	give(&w, 3);
+	assert_true(history_fold_begin(w.history));
+	history_fold_wait(w.history);
+	history_counts(w.history, &counts);
+	assert_int_equal(counts.frames_refused, 2);
+	assert_int_equal(counts.failures, 0);
+	history_fold_end(w.history);
+	w.session = session;
+	give(&w, 4);
+	world_close(&w);
+	assert_int_equal(stored(&stream), 2);
+}
+
 /* Waits for a state of the writing side. */
 static bool becomes_failing(struct world *w, bool wanted)
 {
@@ -335,6 +367,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_fold_has_everything, setup, teardown),
 		cmocka_unit_test_setup_teardown(after_a_fold_it_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_memory_can_be_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(too_many_streams_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_disk_that_refuses_is_tried_again, setup,
 						teardown),
 		cmocka_unit_test(time_that_belongs_to_it),

@@ -266,6 +266,72 @@ static void bytes_are_bounded(void **state)
 	history_store_close(s);
 }
 
+/* What one minute cannot hold is left out and counted; it is no reason to write nothing. */
+static void what_does_not_fit_is_left_out(void **state)
+{
+	struct history_store *s = open_with(&options);
+	uint8_t large[64 << 10] = {1};
+	struct err e = {{0}};
+	struct sheaf *sheaf;
+	uint32_t a;
+
+	(void)state;
+	begin(s);
+	a = stream(s, "a", life);
+	for (uint64_t half = 0; half < 2; half++) {
+		assert_int_equal(sheaf_new(START, &sheaf), 0);
+		for (uint64_t i = 0; i < 40; i++)
+			assert_int_equal(sheaf_add(sheaf, 1 + half * 40 + i, START + i, false,
+						   large, sizeof(large)),
+					 1);
+		assert_int_equal(history_store_put(s, a, sheaf, &e),
+				 half ? SHEAF_BYTES_MAX / sizeof(large) - 40 : 40);
+		sheaf_free(sheaf);
+	}
+	assert_int_equal(history_store_stats(s)->frames_refused,
+			 80 - SHEAF_BYTES_MAX / sizeof(large));
+	assert_int_equal(history_store_stats(s)->frames_written, SHEAF_BYTES_MAX / sizeof(large));
+	assert_int_equal(put(s, a, 1, 1), 1);
+	commit(s);
+	begin(s);
+	assert_int_equal(put(s, a, 70, 2), 1);
+	history_store_rollback(s);
+	assert_int_equal(history_store_stats(s)->frames_written,
+			 SHEAF_BYTES_MAX / sizeof(large) + 1);
+	has(s, "1@0x64 1@1x1 1@1t1 ");
+	history_store_close(s);
+}
+
+/* An id that is free again is given again, and too many streams are no fault of the database. */
+static void streams_are_limited(void **state)
+{
+	struct history_options o = options;
+	struct history_store *s;
+	struct err e = {{0}};
+	uint32_t id = 0;
+	sqlite3 *db;
+
+	(void)state;
+	o.streams_max = 3;
+	s = open_with(&o);
+	begin(s);
+	assert_int_equal(stream(s, "a", life), 1);
+	assert_int_equal(stream(s, "b", life), 2);
+	assert_int_equal(stream(s, "c", life), 3);
+	assert_int_equal(history_store_stream(s, "d", life, START, &id, &e), -EOVERFLOW);
+	assert_int_equal(stream(s, "c", life), 3);
+	commit(s);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "DELETE FROM stream WHERE id = 2", NULL, NULL, NULL),
+			 SQLITE_OK);
+	sqlite3_close(db);
+	begin(s);
+	assert_int_equal(stream(s, "d", life), 2);
+	assert_int_equal(history_store_stream(s, "e", life, START, &id, &e), -EOVERFLOW);
+	commit(s);
+	history_store_close(s);
+}
+
 /* The child is killed with one transaction committed and another open. */
 static void killed_it_has_what_was_committed(void **state)
 {
@@ -446,6 +512,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(series_go_with_their_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_does_not_fit_is_left_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(streams_are_limited, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_it_has_what_was_committed, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_anywhere_it_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(junk_is_put_aside, setup, teardown),
