@@ -193,9 +193,8 @@ static int open_dir(struct spool *s, const struct spool_options *o, const uint8_
 	for (unsigned int i = 0; i < n; i++)
 		file_adopt(s, numbers[i]);
 	s->next_number = n ? numbers[n - 1] + 1 : 1;
-	/* A lost file may have held the highest sequence; and ids do not last for ever. */
-	if (s->is_continued &&
-	    ((s->stats.bad_files && !s->has_twin) || s->identity.next_id > FRAME_ID_MAX / 2))
+	/* A lost file may have held the highest sequence. */
+	if (s->is_continued && s->stats.bad_files && !s->has_twin)
 		spool_identity_begin(s, boot_id);
 	r = spool_slots_write(&s->identity_slots, &s->identity);
 	if (r < 0)

@@ -80,6 +80,9 @@ int spool_set_life(struct spool *s, uint64_t life);
 
 /* Ids of series (frame_encoder_continue) below this were given in this incarnation. */
 uint32_t spool_first_id(const struct spool *s);
+/* Ids come to an end, while there is room for those of a frame yet: the next spool_open() begins
+ * another incarnation. */
+bool spool_needs_anew(const struct spool *s);
 /* Says that ids below next_id are given. Before a frame that uses them is appended. */
 void spool_reserve_ids(struct spool *s, uint32_t next_id);
 

@@ -149,8 +149,13 @@ void spool_identity_choose(struct spool *s, const struct spool_options *o,
 		s->next_sequence = s->identity.reserved_sequence;
 	}
 	s->identity.life = o->life ? o->life : s->is_continued ? s->identity.life : 0;
-	if (!s->is_continued)
+	if (!s->is_continued || spool_needs_anew(s))
 		spool_identity_begin(s, boot_id);
+}
+
+bool spool_needs_anew(const struct spool *s)
+{
+	return s->identity.next_id > FRAME_ID_MAX / 2;
 }
 
 int spool_set_life(struct spool *s, uint64_t life)

@@ -64,6 +64,13 @@ static void ask(struct ferry *f, uint64_t now_ns)
 								: FRAME_CHANGES,
 	};
 
+	/* As with another state of the core: the ferry after us begins a new incarnation. */
+	if (spool_needs_anew(spool)) {
+		log_warning("ferry", "ids of series come to an end, a new incarnation begins",
+			    "next=%u", a.first_id);
+		loop_stop(f->loop);
+		return;
+	}
 	if (!f->is_welcome || (f->asked_ns && now_ns - f->asked_ns < ANSWER_NS))
 		return;
 	counts_fill(f, &a.counts);

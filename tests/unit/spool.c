@@ -765,6 +765,35 @@ static void test_new_life_is_new_incarnation(void **state)
 	spool_close(s);
 }
 
+static void test_ids_end_with_an_incarnation(void **state)
+{
+	uint8_t incarnation[FRAME_INCARNATION_BYTES];
+
+	(void)state;
+	/* Also where there is a twin alone. */
+	for (unsigned int round = 0; round < 2; round++) {
+		const char *path = round ? "/proc/nowhere" : dir;
+		struct spool *s = open_twin(path, boot_one, 77);
+
+		memcpy(incarnation, spool_incarnation(s), sizeof(incarnation));
+		spool_reserve_ids(s, FRAME_ID_MAX / 4);
+		assert_false(spool_needs_anew(s));
+		spool_close(s);
+		s = open_twin(path, boot_one, 77);
+		assert_true(spool_is_continued(s));
+		spool_reserve_ids(s, FRAME_ID_MAX / 2);
+		assert_true(spool_needs_anew(s));
+		spool_close(s);
+		s = open_twin(path, boot_one, 77);
+		assert_false(spool_is_continued(s));
+		assert_memory_not_equal(spool_incarnation(s), incarnation, sizeof(incarnation));
+		assert_false(spool_needs_anew(s));
+		assert_int_equal(spool_first_id(s), 1);
+		assert_int_equal(spool_set_life(s, 78), -ESTALE);
+		spool_close(s);
+	}
+}
+
 static void test_twin_of_another_boot_or_user(void **state)
 {
 	char path[120];
@@ -847,6 +876,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_wiped_directory_continues, setup_twin,
 						teardown_twin),
 		cmocka_unit_test_setup_teardown(test_new_life_is_new_incarnation, setup_twin,
+						teardown_twin),
+		cmocka_unit_test_setup_teardown(test_ids_end_with_an_incarnation, setup_twin,
 						teardown_twin),
 		cmocka_unit_test_setup_teardown(test_twin_of_another_boot_or_user, setup_twin,
 						teardown_twin),
