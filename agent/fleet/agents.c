@@ -159,12 +159,14 @@ bool fleet_agent_departed(const struct fleet_agent *agent, const uint8_t *id)
 	return false;
 }
 
-static struct fleet_incarnation *most_silent(const struct fleet_agent *agent)
+static struct fleet_incarnation *most_silent(const struct fleet_agent *agent,
+					     const struct fleet_incarnation *but)
 {
-	struct fleet_incarnation *found = agent->incarnations[0];
+	struct fleet_incarnation *found = NULL;
 
-	for (uint32_t i = 1; i < agent->incarnation_count; i++)
-		if (agent->incarnations[i]->last_seen_ms < found->last_seen_ms)
+	for (uint32_t i = 0; i < agent->incarnation_count; i++)
+		if (agent->incarnations[i] != but &&
+		    (!found || agent->incarnations[i]->last_seen_ms < found->last_seen_ms))
 			found = agent->incarnations[i];
 	return found;
 }
@@ -185,7 +187,7 @@ int fleet_add_incarnation(struct fleet *f, struct fleet_agent *agent, const uint
 		return r;
 	}
 	if (agent->incarnation_count == FLEET_INCARNATIONS_MAX)
-		fleet_fold(f, most_silent(agent));
+		fleet_fold(f, most_silent(agent, NULL));
 	agent->incarnations[agent->incarnation_count++] = inc;
 	*ret = inc;
 	return 0;
@@ -306,15 +308,49 @@ static void fold_series(struct fleet *f, const struct fleet_series *s)
 		group_add_cells(g, s->v.cells->first, s->v.cells->count, s->v.cells->counts);
 }
 
+static int series_raise(struct fleet *f, struct fleet_incarnation *to,
+			const struct fleet_origin *from, const struct fleet_series *s)
+{
+	uint32_t origin, i;
+	int r = fleet_origin_intern(to, from->instance, from->worker, &origin);
+
+	if (r >= 0)
+		r = fleet_series_intern(f, to, s->group, origin, s->kind, &i);
+	if (r < 0)
+		return r;
+	if (s->kind == METRIC_HISTOGRAM)
+		return cell_window_raise(&to->series[i].v.cells, s->v.cells);
+	if (s->v.counter > to->series[i].v.counter)
+		to->series[i].v.counter = s->v.counter;
+	return 0;
+}
+
+/* The incarnations of an aggregator's sums all say totals of one log, and the most of them holds
+ * (merge): what this one alone says stays in the most silent of the others, which will hardly speak
+ * again. */
+static void sums_keep(struct fleet *f, const struct fleet_incarnation *inc)
+{
+	struct fleet_incarnation *to = most_silent(inc->agent, inc);
+
+	for (uint32_t i = 0; i < inc->series_count; i++) {
+		const struct fleet_series *s = &inc->series[i];
+
+		if (s->kind != METRIC_GAUGE && series_raise(f, to, &inc->origins[s->origin], s) < 0)
+			f->stats.series_refused++;
+	}
+}
+
 void fleet_fold(struct fleet *f, struct fleet_incarnation *inc)
 {
 	struct fleet_agent *a = inc->agent;
 	uint32_t i = 0;
 
-	/* Sums of an aggregator are in its later incarnations, too. */
-	for (uint32_t s = 0; s < inc->series_count && (!a->is_sum || a->incarnation_count == 1);
-	     s++)
-		fold_series(f, &inc->series[s]);
+	f->series_count -= inc->series_count;
+	if (a->is_sum && a->incarnation_count > 1)
+		sums_keep(f, inc);
+	else
+		for (uint32_t s = 0; s < inc->series_count; s++)
+			fold_series(f, &inc->series[s]);
 	memcpy(a->departed[a->departed_count++ % FLEET_DEPARTED_MAX], inc->id,
 	       FRAME_INCARNATION_BYTES);
 	while (a->incarnations[i] != inc)
@@ -323,7 +359,6 @@ void fleet_fold(struct fleet *f, struct fleet_incarnation *inc)
 		(a->incarnation_count - i - 1) * sizeof(a->incarnations[0]));
 	a->incarnation_count--;
 	fleet_session_end(f, inc);
-	f->series_count -= inc->series_count;
 	f->stats.departed++;
 	f->stats.held_bytes -= inc->held_bytes;
 	fleet_incarnation_clear(inc);

@@ -37,3 +37,16 @@ void cell_window_add(struct cell_window *w, unsigned int cell, uint64_t count)
 {
 	w->counts[cell - w->first] += count;
 }
+
+int cell_window_raise(struct cell_window **w, const struct cell_window *by)
+{
+	int r = by && by->count ? cell_window_reach(w, by->first, by->first + by->count - 1u) : 0;
+
+	for (unsigned int i = 0; r >= 0 && by && i < by->count; i++) {
+		uint64_t *count = &(*w)->counts[by->first + i - (*w)->first];
+
+		if (by->counts[i] > *count)
+			*count = by->counts[i];
+	}
+	return r;
+}

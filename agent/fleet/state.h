@@ -155,6 +155,8 @@ void fleet_incarnation_clear(struct fleet_incarnation *inc);
 int cell_window_reach(struct cell_window **w, unsigned int first, unsigned int last);
 /* Reserved before with reach. */
 void cell_window_add(struct cell_window *w, unsigned int cell, uint64_t count);
+/* Each cell to that of the other (may be NULL) where that is more. -ENOMEM. */
+int cell_window_raise(struct cell_window **w, const struct cell_window *by);
 
 /* load.c: after the newest frame was applied */
 void load_sample(const struct fleet *f, struct fleet_incarnation *inc);
