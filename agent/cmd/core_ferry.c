@@ -21,9 +21,9 @@ struct core_ferry {
 	struct frame_encoder *encoder; /* NULL: the next answer is a key frame */
 	uint64_t cookie;               /* of the last answer */
 	uint64_t refused; /* sums that no frame takes, each time that they were left out */
+	struct log_limit refused_said;
 	struct ferrylink_counts counts, before;
-	int failure;  /* of the last answer, said once */
-	bool has_fed; /* in this life of the core */
+	int failure; /* of the last answer, said once */
 };
 
 DEFINE_CLEANUP(struct merge_view *, merge_view_free)
@@ -39,6 +39,19 @@ static int encoder_begin(struct core_ferry *f, const struct ferrylink_ask *ask)
 	return frame_encoder_continue(f->encoder, ask->first_id);
 }
 
+static void refused_say(struct core_ferry *f, uint64_t refused)
+{
+	uint64_t suppressed;
+
+	f->refused += refused;
+	if (refused && log_allowed(&f->refused_said, clock_mono_ns(), &suppressed))
+		log_warning(
+			"core",
+			"sums are left out of what goes up: too many of them, or of their labels",
+			"sums=%lu most=%u", (unsigned long)refused, FRAME_SERIES_MAX);
+}
+
+/* 1: a circle was found, the frame holds names alone. */
 static int sums_encode(struct core_ferry *f, const struct ferrylink_ask *ask,
 		       struct ferrylink_answer *answer)
 {
@@ -50,7 +63,7 @@ static int sums_encode(struct core_ferry *f, const struct ferrylink_ask *ask,
 	};
 	enum frame_type type = ask->type;
 	uint64_t refused = 0;
-	int r;
+	int r, found;
 
 	if (!f->encoder || !ask->kept || ask->kept != f->cookie) {
 		r = encoder_begin(f, ask);
@@ -62,17 +75,16 @@ static int sums_encode(struct core_ferry *f, const struct ferrylink_ask *ask,
 	if (r < 0)
 		return r;
 	frame_encoder_begin(f->encoder, ask->sequence, answer->time_ms, ask->interval_ms, type);
-	r = tributary_encode(view, f->core->config->uplink_id, f->encoder, &refused);
+	found = r = tributary_encode(view, f->core->config->uplink_id, f->encoder, &refused);
+	refused_say(f, refused);
 	if (r >= 0)
 		r = frame_encoder_finish(f->encoder, &answer->data, &answer->size,
 					 &answer->samples);
 	if (r < 0)
 		return r;
-	f->refused += refused;
 	f->cookie = ask->cookie;
-	f->has_fed = true;
 	answer->next_id = frame_encoder_next_id(f->encoder);
-	return 0;
+	return found;
 }
 
 static void counts_add(struct ferrylink_counts *to, const struct ferrylink_counts *c)
@@ -94,13 +106,6 @@ static void counts_take(struct core_ferry *f, const struct ferrylink_counts *now
 	f->counts = *now;
 }
 
-/* A circle that was configured away is still seen in what was heard before; so it is final only once
- * we have fed somebody. */
-static bool has_stopped(const struct core_ferry *f)
-{
-	return f->failure == -ELOOP && f->has_fed;
-}
-
 static void say(struct core_ferry *f, int r)
 {
 	const char *id = f->core->config->uplink_id;
@@ -108,14 +113,11 @@ static void say(struct core_ferry *f, int r)
 	if (r == f->failure)
 		return;
 	f->failure = r;
-	if (has_stopped(f))
+	if (r > 0)
 		log_error("core",
 			  "our own sums come back: aggregators feed each other in a circle, this "
-			  "one stops until it is configured anew",
+			  "one sends none until that ends",
 			  "id=\"%s\"", id);
-	else if (r == -ELOOP)
-		log_warning("core", "not feeding others while our own sums come from them",
-			    "id=\"%s\"", id);
 	else if (r < 0)
 		log_error("core", "no frame for the upper aggregators", "why=\"%s\"", err_text(r));
 	else
@@ -131,7 +133,7 @@ static void on_ask(void *data, const struct ferrylink_ask *ask)
 
 	counts_take(f, &ask->counts, ask->cookie == 1);
 	/* Nothing goes up that could be forgotten here. */
-	if (!has_stopped(f) && core_commit(f->core) >= 0) {
+	if (core_commit(f->core) >= 0) {
 		r = sums_encode(f, ask, &answer);
 		if (r < 0) {
 			f->encoder = frame_encoder_free(f->encoder);
@@ -153,6 +155,7 @@ int core_ferry_open(struct core *c, struct err *e)
 	if (!f)
 		return err_set(e, -ENOMEM, "ferry: out of memory");
 	f->core = c;
+	f->refused_said.interval_ns = 60 * NS_PER_S;
 	c->ferry = f;
 	snprintf(path, sizeof(path), "%s/private/ferry.sock", c->config->_runtime_dir);
 	return ferrylink_server_open(c->loop, path, fleet_life(c->fleet), on_ask, f, &f->link, e);

@@ -63,6 +63,13 @@ static void key_fill(const struct fleet_agent *agent, const struct frame_definit
 				(struct segment_label){fleet_label_names[i], agent->labels[i]};
 }
 
+/* Whoever says that an aggregator's sums are here stops that aggregator (fleet/tributary.h). */
+static bool may_name(const struct fleet_agent *agent, const struct frame_definition *d)
+{
+	return agent->is_sum ||
+	       strcmp(d->metric, metric_descs[METRIC_ID_AGGREGATOR_FEEDS].name) != 0;
+}
+
 /* *ret is FLEET_NO_SERIES when a limit or a conflict keeps it out: counted, and no reason to refuse
  * the other series of the frame. */
 static int series_define(struct apply *a, const struct frame_definition *d, uint32_t *ret)
@@ -72,7 +79,9 @@ static int series_define(struct apply *a, const struct frame_definition *d, uint
 	int r;
 
 	key_fill(a->inc->agent, d, &key);
-	r = group_intern(&a->f->groups, &key, &group);
+	r = may_name(a->inc->agent, d) ? 0 : -EPERM;
+	if (r >= 0)
+		r = group_intern(&a->f->groups, &key, &group);
 	if (r >= 0)
 		r = fleet_origin_intern(a->inc, label_value(d, "instance"),
 					label_value(d, "worker"), &origin);

@@ -49,7 +49,8 @@ struct fleet_stats {
 	uint64_t lost;   /* sequences given up for ever */
 	uint64_t resets; /* totals of a key frame that were below what was counted */
 	uint64_t
-		series_refused; /* definitions beyond a limit, or in conflict with the metric's kind */
+		series_refused; /* definitions beyond a limit, in conflict with the metric's kind, or
+				 * not for an agent to say; series that no incarnation could keep */
 	uint64_t agents_refused;
 	uint64_t departed;       /* incarnations folded into the base */
 	uint64_t events_dropped; /* at the agents */

@@ -28,10 +28,13 @@ static bool series_fill(const struct merge_series *in, struct segment_series *re
 	return true;
 }
 
-static bool names(const struct merge_series *s, const char *name)
+static bool is_name(const struct merge_series *s)
 {
-	if (strcmp(s->name, metric_descs[METRIC_ID_AGGREGATOR_FEEDS].name) != 0)
-		return false;
+	return strcmp(s->name, metric_descs[METRIC_ID_AGGREGATOR_FEEDS].name) == 0;
+}
+
+static bool is_name_of(const struct merge_series *s, const char *name)
+{
 	for (unsigned int i = 0; i < s->label_count; i++)
 		if (strcmp(s->labels[i].key, FEEDS_LABEL) == 0 &&
 		    strcmp(s->labels[i].value, name) == 0)
@@ -58,24 +61,39 @@ static int name_add(struct frame_encoder *enc, const char *name)
 	return frame_encoder_series(enc, &s) == -ENOMEM ? -ENOMEM : 0;
 }
 
-int tributary_encode(struct merge_view *view, const char *name, struct frame_encoder *enc,
-		     uint64_t *refused)
+/* The view's names, or all of it but these. 1: name is one of them. */
+static int part_add(struct merge_view *view, bool wants_names, const char *name,
+		    struct frame_encoder *enc, uint64_t *refused)
 {
+	int found = 0;
+
 	for (size_t i = 0; i < merge_view_count(view); i++) {
 		struct merge_series sum;
 		struct segment_series series;
 
-		if (!merge_view_get(view, i, &sum))
+		if (!merge_view_get(view, i, &sum) || is_name(&sum) != wants_names)
 			continue; /* a gauge of nobody: left out, it becomes absent above */
-		if (name && names(&sum, name))
-			return -ELOOP;
-		if (!series_fill(&sum, &series)) {
+		if (wants_names && name && is_name_of(&sum, name))
+			found = 1; /* said already */
+		else if (!series_fill(&sum, &series))
 			++*refused;
-			continue;
-		}
-		/* Limits are the encoder's to count; without memory the frame must not go out. */
-		if (frame_encoder_series(enc, &series) == -ENOMEM)
-			return -ENOMEM;
+		else if (frame_encoder_series(enc, &series) == -ENOMEM)
+			return -ENOMEM; /* then the frame must not go out */
 	}
-	return name ? name_add(enc, name) : 0;
+	return found;
+}
+
+int tributary_encode(struct merge_view *view, const char *name, struct frame_encoder *enc,
+		     uint64_t *refused)
+{
+	uint64_t before = frame_encoder_refused(enc);
+	int r = name ? name_add(enc, name) : 0;
+
+	/* Names first: they must not be what has no room. */
+	if (r >= 0)
+		r = part_add(view, true, name, enc, refused);
+	if (r == 0)
+		r = part_add(view, false, name, enc, refused);
+	*refused += frame_encoder_refused(enc) - before;
+	return r;
 }

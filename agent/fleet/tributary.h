@@ -12,8 +12,9 @@
  * same commit log, so the most of them holds (merge), not their sum.
  *
  * With its sums an aggregator says its name (tidegate_aggregator_feeds), and passes on the names from
- * below: who finds its own among them is fed with what it sent, and must stop, or all totals of the
- * circle would double each second.
+ * below: who finds its own among them is fed with what it sent, and must send no sums, or all totals
+ * of the circle would double each second. The names it goes on to send: they keep the others of the
+ * circle where they are, and whoever is no longer fed with its own goes on by itself.
  *
  * What it asks for: an agent sends to one only of the aggregators below one upper one (else it
  * counts once for each).
@@ -23,10 +24,10 @@
 #include "bus/frame.h"
 #include "fleet/merge.h"
 
-/* Adds the view's series, and our name (NULL: none), to the frame that was begun; the view
+/* Adds our name (NULL: none), then the view's series, to the frame that was begun; the view
  * (MERGE_BY_FLEET, of a fleet whose changes are all committed) is borrowed until the frame is
- * finished. *refused counts up by the series that have more labels than a frame takes; what the
- * encoder refuses it counts itself.
- * -ELOOP: name is in the view; -ENOMEM. In both cases the frame must not go out. */
+ * finished. *refused counts up by the series that were left out: more labels than a frame takes, or
+ * beyond the encoder's limits.
+ * 1: name is in the view, a circle: only names were added. -ENOMEM: the frame must not go out. */
 int tributary_encode(struct merge_view *view, const char *name, struct frame_encoder *enc,
 		     uint64_t *refused);

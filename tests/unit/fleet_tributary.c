@@ -496,7 +496,8 @@ static void too_many_labels_are_counted(void **state)
 	fleet_free(f);
 }
 
-static size_t feeds_of(struct fleet *f, uint64_t now_ms, const char *name, int expected)
+static struct frame *encoded(struct fleet *f, uint64_t now_ms, const char *name, int expected,
+			     uint64_t *refused)
 {
 	const struct merge_options options = {
 		.by = MERGE_BY_FLEET, .now_ms = now_ms, .stale_ms = 1000};
@@ -504,44 +505,53 @@ static size_t feeds_of(struct fleet *f, uint64_t now_ms, const char *name, int e
 	struct merge_view *view;
 	struct frame *frame;
 	const uint8_t *data;
-	uint64_t refused = 0;
 	uint32_t samples;
-	size_t size, n = 0;
+	size_t size;
 
 	assert_int_equal(merge_view_new(f, &options, &view), 0);
 	assert_int_equal(frame_encoder_new(&encoder), 0);
 	frame_encoder_begin(encoder, 1, now_ms, 1000, FRAME_KEY);
-	assert_int_equal(tributary_encode(view, name, encoder, &refused), expected);
-	if (expected >= 0) {
-		assert_int_equal(frame_encoder_finish(encoder, &data, &size, &samples), 0);
-		assert_int_equal(frame_decode(data, size, &frame, NULL), 0);
-		n = frame->gauge_count;
-		frame_free(frame);
-	}
+	assert_int_equal(tributary_encode(view, name, encoder, refused), expected);
+	assert_int_equal(frame_encoder_finish(encoder, &data, &size, &samples), 0);
+	assert_int_equal(frame_decode(data, size, &frame, NULL), 0);
 	merge_view_free(view);
 	frame_encoder_free(encoder);
-	return n;
+	return frame;
 }
 
-/* What aggregator b sends up, of which c is one: both names go on, and b or c must not send it. */
-static void a_circle_is_found(void **state)
+static void sends(struct fleet *f, uint64_t now_ms, const char *name, int expected, size_t names,
+		  size_t sums)
 {
-	struct frame_definition d[2] = {
+	uint64_t refused = 0;
+	struct frame *frame = encoded(f, now_ms, name, expected, &refused);
+
+	assert_int_equal(frame->gauge_count, names);
+	assert_int_equal(frame->counter_count, sums);
+	assert_int_equal(refused, 0);
+	frame_free(frame);
+}
+
+/* What aggregator b sends up, of which c is one: both names, and a sum. */
+static void names_apply(struct fleet *f, bool is_sum)
+{
+	struct frame_definition d[3] = {
 		{.id = 1, .metric = "tidegate_aggregator_feeds", .unit = "", .help = ""},
-		{.id = 2, .metric = "tidegate_aggregator_feeds", .unit = "", .help = ""}};
+		{.id = 2, .metric = "tidegate_aggregator_feeds", .unit = "", .help = ""},
+		{.id = 3, .metric = "test_requests", .unit = "", .help = ""}};
 	struct frame_gauge gauges[2] = {{1, 1}, {2, 1}};
+	struct frame_counter counter = {3, 5};
 	struct frame frame = {.sequence = 1,
 			      .time_ms = 5000,
 			      .interval_ms = 1000,
 			      .is_key = true,
-			      .definition_count = 2,
+			      .definition_count = 3,
 			      .definitions = d,
 			      .gauge_count = 2,
-			      .gauges = gauges};
-	struct fleet *f;
+			      .gauges = gauges,
+			      .counter_count = 1,
+			      .counters = &counter};
 	uint32_t session;
 
-	(void)state;
 	for (unsigned int i = 0; i < 2; i++) {
 		d[i].kind = METRIC_GAUGE;
 		d[i].merge = METRIC_MAX;
@@ -549,13 +559,145 @@ static void a_circle_is_found(void **state)
 		d[i].label_count = 1;
 		d[i].labels[0] = (struct segment_label){"aggregator", i ? "c" : "b"};
 	}
+	say_hello(f, "b", "", is_sum, 0, 5000, &session);
+	assert_int_equal(fleet_apply(f, session, &frame, 10, 5000, NULL), FLEET_APPLIED);
+}
+
+/* Both names go on, and b or c must send no sums until they are silent. */
+static void a_circle_is_found_and_ends(void **state)
+{
+	struct fleet *f;
+
+	(void)state;
 	assert_int_equal(fleet_new(&limits, &f), 0);
+	names_apply(f, true);
+	sends(f, 5000, "a", 0, 3, 1);
+	sends(f, 5000, NULL, 0, 2, 1);
+	sends(f, 5000, "b", 1, 2, 0);
+	sends(f, 5000, "c", 1, 2, 0);
+	sends(f, 7000, "b", 0, 1, 1);
+	fleet_free(f);
+}
+
+static void an_agent_stops_no_aggregator(void **state)
+{
+	struct fleet_stats stats;
+	struct fleet *f;
+
+	(void)state;
+	assert_int_equal(fleet_new(&limits, &f), 0);
+	names_apply(f, false);
+	fleet_stats(f, &stats);
+	assert_int_equal(stats.series_refused, 2);
+	sends(f, 5000, "b", 0, 1, 1);
+	fleet_free(f);
+}
+
+#define MANY (FRAME_SERIES_MAX + 100)
+
+static void too_many_sums_are_counted(void **state)
+{
+	const struct fleet_limits wide = {.agents = 4, .agent_series = MANY, .series = MANY};
+	struct frame_definition *d = calloc(MANY, sizeof(*d));
+	struct frame_counter *counters = calloc(MANY, sizeof(*counters));
+	char(*names)[24] = calloc(MANY, sizeof(*names));
+	struct frame frame = {.sequence = 1,
+			      .time_ms = 5000,
+			      .is_key = true,
+			      .definition_count = MANY,
+			      .definitions = d,
+			      .counter_count = MANY,
+			      .counters = counters};
+	uint64_t refused = 0;
+	struct frame *sent;
+	struct fleet *f;
+	uint32_t session;
+
+	(void)state;
+	assert_true(d && counters && names);
+	for (uint32_t i = 0; i < MANY; i++) {
+		snprintf(names[i], sizeof(names[i]), "test_%u", i);
+		d[i] = (struct frame_definition){
+			.id = i + 1, .metric = names[i], .unit = "", .help = ""};
+		counters[i] = (struct frame_counter){i + 1, 1};
+	}
+	assert_int_equal(fleet_new(&wide, &f), 0);
 	say_hello(f, "b", "", true, 0, 5000, &session);
 	assert_int_equal(fleet_apply(f, session, &frame, 10, 5000, NULL), FLEET_APPLIED);
-	assert_int_equal(feeds_of(f, 5000, "a", 0), 3);
-	assert_int_equal(feeds_of(f, 5000, NULL, 0), 2);
-	feeds_of(f, 5000, "b", -ELOOP);
-	feeds_of(f, 5000, "c", -ELOOP);
+	sent = encoded(f, 5000, "a", 0, &refused);
+	assert_int_equal(refused, MANY + 1 - FRAME_SERIES_MAX);
+	assert_int_equal(sent->gauge_count, 1); /* the name has its place */
+	frame_free(sent);
+	fleet_free(f);
+	free(names);
+	free(counters);
+	free(d);
+}
+
+static void total_is(struct fleet *f, uint64_t requests, uint64_t cell)
+{
+	const struct merge_options options = {.by = MERGE_BY_FLEET, .stale_ms = FRESH_MS};
+	struct merge_view *view;
+	struct merge_series s;
+
+	assert_int_equal(merge_view_new(f, &options, &view), 0);
+	assert_int_equal(merge_view_count(view), 2);
+	assert_true(merge_view_get(view, 0, &s));
+	assert_int_equal(s.counter, requests);
+	assert_true(merge_view_get(view, 1, &s));
+	assert_int_equal(s.cells[7], cell);
+	assert_int_equal(s.cells[9], 3);
+	merge_view_free(view);
+}
+
+/* The aggregator counts anew from a wiped log: what was there holds, in however many lives. */
+static void what_departs_was_the_most(void **state)
+{
+	struct frame_definition d[2] = {
+		{.id = 1, .metric = "test_requests", .unit = "", .help = ""},
+		{.id = 2,
+		 .metric = "test_seconds",
+		 .unit = "",
+		 .help = "",
+		 .kind = METRIC_HISTOGRAM}};
+	uint16_t cells[2] = {7, 9};
+	uint64_t counts[2] = {500, 3};
+	struct frame_counter counter = {1, 1000};
+	struct frame_histogram histogram = {2, 2, cells, counts};
+	struct frame frame = {.sequence = 1,
+			      .is_key = true,
+			      .definition_count = 2,
+			      .definitions = d,
+			      .counter_count = 1,
+			      .counters = &counter,
+			      .histogram_count = 1,
+			      .histograms = &histogram};
+	struct fleet_stats stats;
+	struct fleet *f;
+	uint32_t session;
+
+	(void)state;
+	assert_int_equal(fleet_new(&limits, &f), 0);
+	for (unsigned int life = 0; life < 3 * FLEET_INCARNATIONS_MAX; life++) {
+		frame.time_ms = 1000 * (life + 1);
+		say_hello(f, "b", "", true, life, frame.time_ms, &session);
+		assert_int_equal(fleet_apply(f, session, &frame, 10, frame.time_ms, NULL),
+				 FLEET_APPLIED);
+		counter.value = 10 + life;
+		counts[0] = life;
+		counts[1] = life % 4;
+		total_is(f, 1000, 500);
+		f = reborn(f);
+		total_is(f, 1000, 500);
+	}
+	fleet_stats(f, &stats);
+	assert_int_equal(stats.series, 2 * FLEET_INCARNATIONS_MAX);
+	assert_int_equal(stats.series_refused, 0);
+	/* And the one that counts goes on from there. */
+	counter.value = 1001;
+	frame.sequence = 2;
+	assert_int_equal(fleet_apply(f, session, &frame, 10, frame.time_ms, NULL), FLEET_APPLIED);
+	total_is(f, 1001, 500);
 	fleet_free(f);
 }
 
@@ -567,7 +709,10 @@ int main(void)
 		cmocka_unit_test(lives_depart_and_count_once),
 		cmocka_unit_test(an_agent_has_one_cluster),
 		cmocka_unit_test(too_many_labels_are_counted),
-		cmocka_unit_test(a_circle_is_found),
+		cmocka_unit_test(a_circle_is_found_and_ends),
+		cmocka_unit_test(an_agent_stops_no_aggregator),
+		cmocka_unit_test(too_many_sums_are_counted),
+		cmocka_unit_test(what_departs_was_the_most),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
