@@ -116,7 +116,8 @@ static int set_add(struct listing *l, const struct segment_label *labels, unsign
 	if (r >= 0 && l->set.count > CORE_QUERY_NAMES_MAX)
 		r = -E2BIG;
 	if (r == -E2BIG)
-		return err_set(l->e, r, "the list is longer than %u", CORE_QUERY_NAMES_MAX);
+		return err_set(l->e, r, "the list is longer than %u, or larger than %u MiB",
+			       CORE_QUERY_NAMES_MAX, MATRIX_BYTES_MAX >> 20);
 	return r;
 }
 

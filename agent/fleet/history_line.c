@@ -24,17 +24,20 @@ void history_parts_init(struct history_parts *p, const uint64_t *bounds_ns, size
 static int point_add(struct history_line *l, struct history_points *out, const struct point *p)
 {
 	if (out->count == out->capacity) {
-		size_t capacity = out->capacity ? out->capacity * 2 : 128;
-		struct point *grown = reallocarray(out->items, capacity, sizeof(*grown));
+		size_t capacity = out->capacity ? out->capacity * 2 : 32;
+		size_t more = (capacity - out->capacity) * sizeof(*p);
+		struct point *grown;
 
+		if (l->room && more > *l->room)
+			return -E2BIG;
+		grown = reallocarray(out->items, capacity, sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
+		if (l->room)
+			*l->room -= more;
 		out->items = grown;
 		out->capacity = capacity;
 	}
-	if (l->total == HISTORY_POINTS_MAX)
-		return -E2BIG;
-	l->total++;
 	out->items[out->count++] = *p;
 	return 0;
 }
@@ -150,15 +153,6 @@ int history_line_minute(struct history_line *l, const struct history_parts *part
 			return r;
 	}
 	return 0;
-}
-
-void history_line_reset(struct history_line *l)
-{
-	for (size_t i = 0; i < HISTORY_OUTPUTS_MAX; i++)
-		l->outputs[i].count = 0;
-	l->total = 0;
-	l->last_ms = 0;
-	l->is_shown = false;
 }
 
 void history_line_fini(struct history_line *l)

@@ -49,13 +49,11 @@ struct history_line {
 	struct history_points outputs[HISTORY_OUTPUTS_MAX];
 	bool is_shown; /* the last point is a value */
 	uint64_t last_ms;
-	size_t total;
+	size_t *room; /* bytes that lines may still take; shared, NULL: as many as there are */
 };
 
 /* The samples of the minute, as minute_each gave them, cells borrowed; [at, end) of each track is
- * set. -E2BIG beyond HISTORY_POINTS_MAX, -ENOMEM. */
+ * set. -E2BIG: no room, -ENOMEM. */
 int history_line_minute(struct history_line *l, const struct history_parts *parts, struct minute *m,
 			const struct minute_sample *samples, uint64_t from_ms, uint64_t to_ms);
-/* No values yet; keeps its memory. */
-void history_line_reset(struct history_line *l);
 void history_line_fini(struct history_line *l);

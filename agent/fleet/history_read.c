@@ -26,6 +26,7 @@ struct reading {
 	struct history_line *lines;
 	size_t *first; /* pick of each line */
 	size_t line_count, line_capacity;
+	size_t room; /* bytes that lines may still take */
 	struct track_ref {
 		uint32_t id;
 		struct history_track *track;
@@ -82,11 +83,17 @@ static int grow(void **array, size_t *capacity, size_t need, size_t size)
 	return 0;
 }
 
+static size_t bytes_max(const struct reading *g)
+{
+	return g->q->bytes_max ? g->q->bytes_max : HISTORY_BYTES_MAX;
+}
+
 static void lines_reset(struct reading *g)
 {
 	for (size_t i = 0; i < g->line_count; i++)
 		history_line_fini(&g->lines[i]);
 	g->line_count = g->ref_count = 0;
+	g->room = bytes_max(g);
 }
 
 static int compare_refs(const void *a, const void *b)
@@ -114,12 +121,18 @@ static int lines_make(struct reading *g, size_t first, size_t end)
 		const struct history_pick *pick = &g->picks.items[i];
 		const struct history_picked_metric *metric = &g->picks.metrics[pick->metric];
 		struct history_line *l = &g->lines[g->line_count];
-		size_t n = 1;
+		size_t n = 1, bytes;
 
 		while (i + n < end && history_picks_same(&g->picks, i, i + n))
 			n++;
-		*l = (struct history_line){
-			.kind = metric->kind, .is_ns = metric->is_ns, .wanted = pick->wanted};
+		bytes = sizeof(*l) + n * sizeof(*l->tracks);
+		if (bytes > g->room)
+			return -E2BIG;
+		g->room -= bytes;
+		*l = (struct history_line){.kind = metric->kind,
+					   .is_ns = metric->is_ns,
+					   .wanted = pick->wanted,
+					   .room = &g->room};
 		l->tracks = calloc(n, sizeof(*l->tracks));
 		if (!l->tracks)
 			return -ENOMEM;
@@ -151,6 +164,8 @@ static int on_sample(void *data, const struct minute_sample *s)
 		return 1; /* none after it is */
 	if (g->refs[g->ref_at].id != s->id)
 		return 0;
+	if ((g->sample_count + 1) * sizeof(*g->samples) > bytes_max(g))
+		return -E2BIG;
 	r = grow(&samples, &g->sample_capacity, g->sample_count + 1, sizeof(*g->samples));
 	g->samples = samples;
 	if (r < 0)
@@ -172,13 +187,9 @@ static int read_minute(struct reading *g, struct minute *m)
 	for (size_t i = 0; i < g->ref_count; i++)
 		g->refs[i].track->at = g->refs[i].track->end = 0;
 	r = minute_each(m, on_sample, g);
-	for (size_t i = 0; i < g->line_count && r >= 0; i++) {
+	for (size_t i = 0; i < g->line_count && r >= 0; i++)
 		r = history_line_minute(&g->lines[i], &g->parts, m, g->samples, g->q->from_ms,
 					g->q->to_ms);
-		if (r == -E2BIG)
-			err_set(g->e, r, "more than %u values of one series; ask for less time",
-				HISTORY_POINTS_MAX);
-	}
 	return r < 0 ? r : 0;
 }
 
@@ -323,12 +334,30 @@ static int lines_give(struct reading *g)
 	return r;
 }
 
+static int lines_read(struct reading *g, size_t first, size_t end)
+{
+	int r;
+
+	lines_reset(g);
+	r = lines_make(g, first, end);
+	return r < 0 ? r : read_minutes(g, &g->picks.items[first]);
+}
+
 static int read_stream(struct reading *g, size_t first, size_t end)
 {
-	int r = lines_make(g, first, end);
+	int r = lines_read(g, first, end);
 
-	if (r >= 0)
-		r = read_minutes(g, &g->picks.items[first]);
+	/* Its ticks are too many: the ends of its minutes, where they do as well. */
+	if (r == -E2BIG && g->q->may_thin && !g->is_thin) {
+		g->is_thin = true;
+		r = lines_read(g, first, end);
+		g->is_thin = false;
+	}
+	if (r == -E2BIG)
+		err_set(g->e, r,
+			"values of one instance need more than %zu KiB; ask for fewer series or "
+			"less time",
+			bytes_max(g) >> 10);
 	if (r >= 0)
 		r = lines_give(g);
 	lines_reset(g);

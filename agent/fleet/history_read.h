@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stored history as series of points: for queries and for scale/. Reads the database with a
+ * Stored history as series of points: for queries, and made for scale/. Reads the database with a
  * connection of its own, beside the thread that writes, and what that has in memory still. For one
  * thread, which may be any.
  *
@@ -15,9 +15,9 @@
 #include "fleet/history.h"
 
 #define HISTORY_BOUNDS_MAX 31u
-#define HISTORY_PICKS_MAX  400000u    /* series of one reading */
-#define HISTORY_POINTS_MAX (4u << 20) /* of one series and its buckets */
-#define HISTORY_TICKED_MAX 20000u     /* minutes of instances; more are read by their ends */
+#define HISTORY_PICKS_MAX  400000u      /* series of one reading */
+#define HISTORY_BYTES_MAX  (256u << 20) /* of points, of one life of an agent at a time */
+#define HISTORY_TICKED_MAX 20000u       /* minutes of instances; more are read by their ends */
 
 struct history_reader;
 
@@ -37,6 +37,7 @@ struct history_request {
 	const uint64_t *bounds_ns;
 	const char *const *les;
 	size_t bound_count;
+	size_t bytes_max; /* 0: HISTORY_BYTES_MAX */
 	/* Which series, by name (x_bucket …), then by their labels; NULL: all. */
 	bool (*wants_name)(void *data, const char *name);
 	bool (*wants)(void *data, const struct history_series *series);

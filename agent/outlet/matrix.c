@@ -47,6 +47,9 @@ void matrix_reset(struct matrix *m)
 	if (m->index)
 		memset(m->index, 0, (m->index_mask + 1) * sizeof(*m->index));
 	m->count = 0;
+	if (m->shared)
+		*m->shared -= m->bytes;
+	m->bytes = 0;
 }
 
 void matrix_fini(struct matrix *m)
@@ -131,13 +134,20 @@ static int room(struct matrix *m)
 	return 0;
 }
 
-static int labels_copy(struct matrix_series *s, const struct segment_label *labels, unsigned int n)
+static size_t text_size(const struct segment_label *labels, unsigned int n)
 {
 	size_t size = 1;
-	char *at;
 
 	for (unsigned int i = 0; i < n; i++)
 		size += strlen(labels[i].key) + strlen(labels[i].value) + 2;
+	return size;
+}
+
+static int labels_copy(struct matrix_series *s, const struct segment_label *labels, unsigned int n,
+		       size_t size)
+{
+	char *at;
+
 	s->text = at = malloc(size);
 	if (!at)
 		return -ENOMEM;
@@ -155,6 +165,7 @@ int matrix_find(struct matrix *m, const struct segment_label *labels, unsigned i
 		struct matrix_series **ret, bool *ret_is_new)
 {
 	struct matrix_series *s = matrix_lookup(m, labels, n);
+	size_t text, bytes;
 	int r;
 
 	*ret_is_new = !s;
@@ -164,6 +175,10 @@ int matrix_find(struct matrix *m, const struct segment_label *labels, unsigned i
 	}
 	if (n > MATRIX_LABELS_MAX || (m->count + 1) * m->steps > m->values_max)
 		return -E2BIG;
+	text = text_size(labels, n);
+	bytes = sizeof(*s) + text + m->steps * (sizeof(*s->values) + sizeof(*s->counts));
+	if ((m->shared ? *m->shared : m->bytes) + bytes > MATRIX_BYTES_MAX)
+		return -E2BIG;
 	r = room(m);
 	if (r < 0)
 		return r;
@@ -171,13 +186,16 @@ int matrix_find(struct matrix *m, const struct segment_label *labels, unsigned i
 	if (!s)
 		return -ENOMEM;
 	s->values = malloc(m->steps * sizeof(*s->values) + 1);
-	if (!s->values || labels_copy(s, labels, n) < 0) {
+	if (!s->values || labels_copy(s, labels, n, text) < 0) {
 		series_free(s);
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < m->steps; i++)
 		s->values[i] = matrix_none();
 	s->hash = hash_of(labels, n);
+	m->bytes += bytes;
+	if (m->shared)
+		*m->shared += bytes;
 	m->series[m->count++] = s;
 	index_add(m, m->count - 1);
 	*ret = s;

@@ -10,6 +10,7 @@
 
 #define MATRIX_VALUES_MAX (8u << 20)
 #define MATRIX_LABELS_MAX 24u
+#define MATRIX_BYTES_MAX  (256u << 20) /* labels too: an instant has many series of one value */
 
 struct matrix_series {
 	unsigned int label_count;
@@ -26,6 +27,8 @@ struct matrix {
 	uint32_t *index; /* open addressing: series + 1 */
 	size_t index_mask;
 	size_t values_max;
+	size_t bytes;   /* that its series take */
+	size_t *shared; /* what matrices of one query take together; NULL: it is alone */
 };
 
 double matrix_none(void);
@@ -35,7 +38,8 @@ void matrix_init(struct matrix *m, size_t steps);
 void matrix_fini(struct matrix *m);
 void matrix_reset(struct matrix *m);
 /* Finds or makes the series of these labels (by key, none empty). *ret_is_new: made, without
- * values. -E2BIG beyond MATRIX_VALUES_MAX, -ENOMEM. */
+ * values. -E2BIG beyond MATRIX_VALUES_MAX or
+ * MATRIX_BYTES_MAX, -ENOMEM. */
 int matrix_find(struct matrix *m, const struct segment_label *labels, unsigned int n,
 		struct matrix_series **ret, bool *ret_is_new);
 /* NULL: there is none. */

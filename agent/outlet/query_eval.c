@@ -47,9 +47,15 @@ static int too_large(struct query_eval *q, int r)
 	if (r != -E2BIG)
 		return r;
 	return err_set(q->e, r,
-		       "the query needs more than %u values; ask for fewer series or a "
+		       "the query needs more than %u values or %u MiB; ask for fewer series or a "
 		       "longer step",
-		       MATRIX_VALUES_MAX);
+		       MATRIX_VALUES_MAX, MATRIX_BYTES_MAX >> 20);
+}
+
+void query_matrix_init(struct query_eval *q, struct matrix *m)
+{
+	matrix_init(m, q->times->steps);
+	m->shared = &q->bytes;
 }
 
 int query_matrix_find(struct query_eval *q, struct matrix *m, const struct segment_label *labels,
@@ -230,7 +236,7 @@ static int leaf_eval(struct query_eval *q, const struct query_node *n,
 	what.may_thin = !is_range(&l) || back >= THIN_LEAST;
 	r = query_filter_new(l.select, &filter, q->e);
 	what.filter = filter;
-	matrix_init(&l.owned, t->steps);
+	query_matrix_init(q, &l.owned);
 	if (r >= 0)
 		r = q->source->select(q->source->data, &what, on_series, &l, q->e);
 	if (r >= 0)
@@ -278,7 +284,7 @@ static int number_eval(struct query_eval *q, double v, struct matrix *out)
 
 int query_node_eval(struct query_eval *q, const struct query_node *n, struct matrix *out)
 {
-	matrix_init(out, q->times->steps);
+	query_matrix_init(q, out);
 	switch (n->op) {
 	case QUERY_NUMBER:
 		return number_eval(q, n->number, out);
@@ -311,12 +317,13 @@ int query_node_eval(struct query_eval *q, const struct query_node *n, struct mat
 int query_eval(const struct query_node *root, const struct query_times *times,
 	       const struct query_source *source, struct matrix *ret, struct err *e)
 {
-	struct query_eval q = {times, source, e};
+	struct query_eval q = {times, source, e, 0};
 	int r = query_node_eval(&q, root, ret);
 
 	if (r < 0)
 		matrix_fini(ret);
 	else
 		matrix_sort(ret);
+	ret->shared = NULL;
 	return r;
 }

@@ -67,7 +67,7 @@ static int vectors(struct query_eval *q, enum query_op op, const struct matrix *
 	struct matrix_series *to;
 	int r = 0;
 
-	matrix_init(&right, q->times->steps);
+	query_matrix_init(q, &right);
 	for (size_t i = 0; i < b->count && r >= 0; i++) {
 		r = unnamed(q, &right, b->series[i], &to);
 		for (size_t k = 0; k < q->times->steps && r >= 0; k++)

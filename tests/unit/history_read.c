@@ -385,6 +385,52 @@ static void ends_of_minutes(void **state)
 	is("workers", NULL, 200, 500, "web: 239=3m 299=4m 359=-m\n");
 }
 
+/* Where ticks of a life are too many, the ends of its minutes are answered. */
+static void too_many_ticks(void **state)
+{
+	struct history_store *store = store_open();
+	struct told what = {.has_workers = true};
+	static struct reading g;
+	struct history_request q;
+	struct history_reader *r;
+	struct teller t;
+	struct err e = {{0}};
+
+	(void)state;
+	what.cells[histogram_index(500)] = 3;
+	teller_open(&t, store, "web", life);
+	for (uint64_t i = 0; i < 600; i++) {
+		what.requests = i;
+		tell(&t, START + i * 1000,
+		     !i       ? FRAME_KEY
+		     : i % 10 ? FRAME_CHANGES
+			      : FRAME_TOTALS,
+		     &what);
+	}
+	teller_close(&t);
+	history_store_close(store);
+	assert_int_equal(history_reader_open(path, NULL, &r, NULL), 0);
+	g = (struct reading){.name = "requests"};
+	q = request(&g, START, START + 570000);
+	q.bytes_max = 12000;
+	assert_int_equal(history_read(r, &q, NULL), -E2BIG);
+	q.may_thin = true;
+	assert_int_equal(history_read(r, &q, NULL), 0);
+	assert_string_equal(g.text, "web: 59=59m 119=119m 179=179m 239=239m 299=299m 359=359m "
+				    "419=419m 479=479m 539=539m\n");
+	/* All series of a life count together: one bucket has the room that three have not. */
+	g = (struct reading){.name = "wait_bucket", .le = "1us"};
+	q = request(&g, START, START + 59000);
+	q.bytes_max = 3500;
+	assert_int_equal(history_read(r, &q, NULL), 0);
+	assert_int_equal(strncmp(g.text, "web1us: 0=3 1=3", 15), 0);
+	g = (struct reading){.name = "wait_bucket"};
+	assert_int_equal(history_read(r, &q, &e), -E2BIG);
+	assert_non_null(strstr(e.text, "more than 3 KiB"));
+	assert_string_equal(g.text, "");
+	history_reader_close(r);
+}
+
 static void limits(void **state)
 {
 	struct history_store *store = store_open();
@@ -448,6 +494,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_clock_that_steps_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_beginning_between_key_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_of_minutes, setup, teardown),
+		cmocka_unit_test_setup_teardown(too_many_ticks, setup, teardown),
 		cmocka_unit_test_setup_teardown(limits, setup, teardown),
 	};
 

@@ -201,6 +201,7 @@ static void memory_is_bounded(void **state)
 	struct segment_label label = {"n", number};
 	struct matrix_series *s;
 	struct matrix m;
+	size_t used = MATRIX_BYTES_MAX - 10000;
 	bool is_new;
 	int r = 0;
 
@@ -216,6 +217,18 @@ static void memory_is_bounded(void **state)
 	assert_int_equal(matrix_find(&m, &label, 1, &s, &is_new), 0);
 	assert_false(is_new);
 	matrix_fini(&m);
+	/* Series of an instant have one value each: labels count, and all matrices of a query. */
+	matrix_init(&m, 1);
+	m.shared = &used;
+	for (r = 0; r >= 0 && m.count < 100;) {
+		sprintf(number, "%zu", m.count);
+		r = matrix_find(&m, &label, 1, &s, &is_new);
+	}
+	assert_int_equal(r, -E2BIG);
+	assert_in_range(m.count, 10, 30);
+	assert_in_range(used, MATRIX_BYTES_MAX - 1000, MATRIX_BYTES_MAX);
+	matrix_fini(&m);
+	assert_int_equal(used, MATRIX_BYTES_MAX - 10000);
 }
 
 static void times(void **state)
