@@ -6,8 +6,11 @@
 #include "base/err.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+
+#define KEY_IPV4 (1ull << 32)
 
 const char *const turnstile_reason_names[TURNSTILE_REASONS] = {
 	[TURNSTILE_TLS] = "tls",
@@ -94,10 +97,15 @@ static uint64_t host_key(const char *peer)
 		return 0;
 	snprintf(host, sizeof(host), "%.*s", (int)(colon - peer), peer);
 	if (inet_pton(AF_INET, host, &four) == 1)
-		return 1ull << 32 | four.s_addr;
+		return KEY_IPV4 | four.s_addr;
 	host[strcspn(host, "]")] = '\0';
 	if (*host != '[' || inet_pton(AF_INET6, host + 1, &six) != 1)
 		return 0;
+	/* On a listener of both: its first half says nothing. */
+	if (IN6_IS_ADDR_V4MAPPED(&six)) {
+		memcpy(&four, six.s6_addr + 12, sizeof(four));
+		return KEY_IPV4 | four.s_addr;
+	}
 	memcpy(&key, six.s6_addr, sizeof(key));
 	return key ? key : 1;
 }

@@ -143,6 +143,9 @@ static void hosts_that_fail_are_shut_out(void **state)
 	/* Of IPv6 a host has the half of an address for itself. */
 	assert_false(turnstile_is_free(&t, "[2001:db8:0:1:ffff::9]:1", now));
 	assert_true(turnstile_is_free(&t, "[2001:db8:0:2::5]:1", now));
+	/* The same host, where one listener has both; its neighbours are others. */
+	assert_false(turnstile_is_free(&t, "[::ffff:192.0.2.1]:100", now));
+	assert_true(turnstile_is_free(&t, "[::ffff:192.0.2.2]:100", now));
 	/* It comes down by itself, and does not grow beyond. */
 	for (unsigned int i = 0; i < 100; i++)
 		turnstile_charge(&t, "192.0.2.1:7", now);
