@@ -96,8 +96,9 @@ static void peer_end(struct peer *p, int r)
 {
 	int reason = p->spec.turnstile ? refusal_of(p, r) : -1;
 
-	/* Not for a timeout: it may be us who are slow, with thousands of one address behind. */
-	if (p->tls && (reason == TURNSTILE_TLS || reason == TURNSTILE_CERTIFICATE))
+	/* Not for a timeout: it may be us who are slow, with thousands of one address behind. Nor later,
+	 * when a certificate is looked at that was good: it cost us nothing. */
+	if (p->tls && !p->is_secure && (reason == TURNSTILE_TLS || reason == TURNSTILE_CERTIFICATE))
 		turnstile_charge(p->spec.turnstile, peer_address(p), clock_mono_ns());
 	if (reason >= 0)
 		turnstile_refuse(p->spec.turnstile, (enum turnstile_reason)reason, p->spec.where,
@@ -308,6 +309,8 @@ static int secure(struct peer *p)
 	p->is_secure = true;
 	turnstile_leave(p->spec.turnstile, &p->place);
 	turnstile_secured(p->spec.turnstile, tls_is_resumed(p->tls));
+	if (p->spec.turnstile)
+		turnstile_trust(p->spec.turnstile, peer_address(p), clock_mono_ns());
 	if (!p->spec.tls_host) {
 		p->passport = malloc(sizeof(*p->passport));
 		if (!p->passport)

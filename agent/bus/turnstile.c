@@ -83,6 +83,11 @@ void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const c
 			      *why ? why : turnstile_reason_texts[reason]);
 }
 
+static unsigned int half_most(const struct turnstile *t)
+{
+	return t->half_most ? t->half_most : TURNSTILE_HALF_MOST;
+}
+
 /* ---- hosts ---- */
 
 static uint64_t host_key(const char *peer)
@@ -143,8 +148,24 @@ void turnstile_charge(struct turnstile *t, const char *peer, uint64_t now_ns)
 	if (!key)
 		return;
 	h = &t->hosts[host_place(t, key, now_ns)];
+	if (h->key == key && now_ns < h->trusted_ns)
+		return;
 	debt = h->key == key ? debt_now(h, now_ns) : 0;
-	*h = (struct turnstile_host){key, now_ns, debt + (debt < TURNSTILE_DEBT_MOST)};
+	*h = (struct turnstile_host){key, now_ns, 0, debt + (debt < TURNSTILE_DEBT_MOST)};
+}
+
+void turnstile_trust(struct turnstile *t, const char *peer, uint64_t now_ns)
+{
+	uint64_t key = t ? host_key(peer) : 0;
+	struct turnstile_host *h;
+
+	if (!key)
+		return;
+	h = &t->hosts[host_place(t, key, now_ns)];
+	/* Thousands come in: none of them makes it forget who owes. */
+	if (h->key != key && debt_now(h, now_ns))
+		return;
+	*h = (struct turnstile_host){key, now_ns, now_ns + TURNSTILE_TRUST_NS, 0};
 }
 
 bool turnstile_is_free(const struct turnstile *t, const char *peer, uint64_t now_ns)
@@ -152,7 +173,7 @@ bool turnstile_is_free(const struct turnstile *t, const char *peer, uint64_t now
 	uint64_t key = t ? host_key(peer) : 0;
 	const struct turnstile_host *h;
 
-	if (!key)
+	if (!key || t->half < half_most(t) / 4)
 		return true;
 	h = &t->hosts[host_place(t, key, now_ns)];
 	return h->key != key || debt_now(h, now_ns) < TURNSTILE_DEBT_MOST;
@@ -226,7 +247,7 @@ bool turnstile_has_room(struct turnstile *t, uint64_t now_ns)
 {
 	struct turnstile_place *p = NULL;
 
-	if (!t || t->half < (t->half_most ? t->half_most : TURNSTILE_HALF_MOST))
+	if (!t || t->half < half_most(t))
 		return true;
 	if (is_over(t->silent.oldest, now_ns, TURNSTILE_SILENT_NS))
 		p = t->silent.oldest;

@@ -16,10 +16,13 @@
 #define TURNSTILE_SILENT_NS 2000000000ull
 #define TURNSTILE_SPOKEN_NS 4000000000ull
 
-/* A handshake costs the door more than it costs a stranger: a host that fails so many more than it may
- * a second is closed at once. Honest agents wait longer between two tries. */
+/* A handshake costs the door more than it costs a stranger. Of a host that failed so many more than it
+ * may a second new ones are closed at once while a quarter of the places is taken: before that the door
+ * keeps up, and behind one address (NAT, a balancer) honest agents may sit beside who fails. For their
+ * sake a host is not charged for a while after one of them came in. */
 #define TURNSTILE_DEBT_MOST  500
-#define TURNSTILE_DEBT_A_S   50   /* at 0.6 ms: a thirtieth of a core */
+#define TURNSTILE_DEBT_A_S   50 /* at 0.6 ms: a thirtieth of a core */
+#define TURNSTILE_TRUST_NS   (10 * 1000000000ull)
 #define TURNSTILE_HOSTS      1024 /* that are remembered; the least indebted give way */
 #define TURNSTILE_HOSTS_WAYS 4
 
@@ -33,7 +36,7 @@ enum turnstile_reason {
 	TURNSTILE_SIZE,        /* a message larger than allowed */
 	TURNSTILE_SLOW,        /* a message begun and not ended in its time */
 	TURNSTILE_FULL,        /* too many connections */
-	TURNSTILE_THROTTLED,   /* its host failed too many TLS handshakes lately */
+	TURNSTILE_THROTTLED,   /* its host failed too many TLS handshakes lately, and others wait */
 	TURNSTILE_MEMORY,      /* of the process, or the budget of half-read messages */
 	TURNSTILE_GONE,        /* it had left before it was looked at; not told */
 	TURNSTILE_REASONS
@@ -60,9 +63,9 @@ struct turnstile_place {
 
 /* An address, of IPv6 its first 64 bits. */
 struct turnstile_host {
-	uint64_t key; /* 0: none */
-	uint64_t since_ns;
-	uint32_t debt; /* at since_ns */
+	uint64_t key;                  /* 0: none */
+	uint64_t since_ns, trusted_ns; /* until when it is not charged */
+	uint32_t debt;                 /* at since_ns */
 };
 
 struct turnstile_queue {
@@ -91,8 +94,10 @@ void turnstile_secured(struct turnstile *t, bool is_resumed);
 void turnstile_refuse(struct turnstile *t, enum turnstile_reason reason, const char *where,
 		      const char *peer, const char *why);
 
-/* peer: "192.0.2.1:5000", "[2001:db8::1]:5000". A TLS handshake with it failed; whether to begin one. */
+/* peer: "192.0.2.1:5000", "[2001:db8::1]:5000". A TLS handshake with it failed, or was done; whether to
+ * begin one. */
 void turnstile_charge(struct turnstile *t, const char *peer, uint64_t now_ns);
+void turnstile_trust(struct turnstile *t, const char *peer, uint64_t now_ns);
 bool turnstile_is_free(const struct turnstile *t, const char *peer, uint64_t now_ns);
 
 void turnstile_enter(struct turnstile *t, struct turnstile_place *p, uint64_t now_ns);

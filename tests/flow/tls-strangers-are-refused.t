@@ -138,8 +138,9 @@ wait_for 15 gone_all; ok $? "all 600 are cut off and counted"
 [ "$(refused evicted)" -ge 1 ]; ok $? "some of them because others waited"
 printf '\n' >&"$end_fd"
 
-# One who only says hello, again and again, as fast as it goes: each costs the door a millisecond, until
-# its host is not listened to. (On a host of its own: who has a certificate comes in at once.)
+# One who only says hello, again and again, as fast as it goes, while another holds places: each costs the
+# door a millisecond, until its host is not listened to. (On a host of its own: who has a certificate comes
+# in at once.)
 timeout 10 openssl s_client -connect "127.0.0.1:$hello_port" -quiet <"$world/sub" >/dev/null 2>&1 &
 world_pids+=("$!")
 wait_for 5 test -s "$world/hello"; ok $? "a hello of TLS is recorded"
@@ -150,7 +151,16 @@ my ($port, $file) = @ARGV;
 open my $f, "<", $file or die;
 local $/;
 my $hello = <$f>;
+# More than a quarter of 512, made anew before the door gives them up.
+my (@held, $since);
+my $hold = sub {
+	return if $since && time - $since < 2;
+	my @new = map { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", LocalAddr => "127.0.0.3") or die "$!" } 1 .. 200;
+	@held = @new;
+	$since = time;
+};
 for (1 .. 3001) {
+	$hold->();
 	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", LocalAddr => "127.0.0.2") or die "$!";
 	syswrite $s, $hello;
 	sysread $s, my $answer, 4096;

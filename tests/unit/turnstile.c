@@ -129,10 +129,14 @@ static void everything_is_counted(void **state)
 static void hosts_that_fail_are_shut_out(void **state)
 {
 	static struct turnstile t;
+	struct guest half[3];
 	uint64_t now = 1000 * NS_PER_S;
 	char peer[64];
 
 	(void)state;
+	t = (struct turnstile){.half_most = 12};
+	for (unsigned int i = 0; i < 3; i++)
+		guest_enter(&half[i], &t, now);
 	for (unsigned int i = 0; i < TURNSTILE_DEBT_MOST; i++) {
 		assert_true(turnstile_is_free(&t, "192.0.2.1:99", now));
 		turnstile_charge(&t, "192.0.2.1:7", now);
@@ -146,6 +150,11 @@ static void hosts_that_fail_are_shut_out(void **state)
 	/* The same host, where one listener has both; its neighbours are others. */
 	assert_false(turnstile_is_free(&t, "[::ffff:192.0.2.1]:100", now));
 	assert_true(turnstile_is_free(&t, "[::ffff:192.0.2.2]:100", now));
+	/* Where few are at it everybody comes in. */
+	turnstile_leave(&t, &half[0].place);
+	assert_true(turnstile_is_free(&t, "192.0.2.1:100", now));
+	guest_enter(&half[0], &t, now);
+	assert_false(turnstile_is_free(&t, "192.0.2.1:100", now));
 	/* It comes down by itself, and does not grow beyond. */
 	for (unsigned int i = 0; i < 100; i++)
 		turnstile_charge(&t, "192.0.2.1:7", now);
@@ -166,6 +175,40 @@ static void hosts_that_fail_are_shut_out(void **state)
 	turnstile_charge(NULL, "192.0.2.1:7", now);
 	assert_true(turnstile_is_free(&t, "", now));
 	assert_true(turnstile_is_free(NULL, "192.0.2.1:100", now));
+}
+
+/* Behind one address there are honest ones, too. */
+static void hosts_that_came_in_are_not_charged(void **state)
+{
+	static struct turnstile t;
+	uint64_t now = 1000 * NS_PER_S;
+	struct guest half;
+	char peer[64];
+
+	(void)state;
+	t = (struct turnstile){.half_most = 4};
+	guest_enter(&half, &t, now);
+	for (unsigned int i = 0; i < TURNSTILE_DEBT_MOST; i++)
+		turnstile_charge(&t, "192.0.2.1:7", now);
+	assert_false(turnstile_is_free(&t, "192.0.2.1:8", now));
+	/* That others come in helps it not. */
+	for (unsigned int i = 0; i < 20000; i++) {
+		snprintf(peer, sizeof(peer), "10.%u.%u.1:5", i / 250, i % 250);
+		turnstile_trust(&t, peer, now);
+	}
+	assert_false(turnstile_is_free(&t, "192.0.2.1:8", now));
+	turnstile_trust(&t, "[::ffff:192.0.2.1]:9", now);
+	assert_true(turnstile_is_free(&t, "192.0.2.1:8", now));
+	now += TURNSTILE_TRUST_NS - 1;
+	for (unsigned int i = 0; i <= TURNSTILE_DEBT_MOST; i++)
+		turnstile_charge(&t, "192.0.2.1:7", now);
+	assert_true(turnstile_is_free(&t, "192.0.2.1:8", now));
+	now++;
+	for (unsigned int i = 0; i < TURNSTILE_DEBT_MOST; i++)
+		turnstile_charge(&t, "192.0.2.1:7", now);
+	assert_false(turnstile_is_free(&t, "192.0.2.1:8", now));
+	turnstile_trust(NULL, "192.0.2.1:7", now);
+	turnstile_trust(&t, "", now);
 }
 
 static void page_is_series(void **state)
@@ -241,6 +284,7 @@ int main(void)
 		cmocka_unit_test(oldest_gives_way),
 		cmocka_unit_test(everything_is_counted),
 		cmocka_unit_test(hosts_that_fail_are_shut_out),
+		cmocka_unit_test(hosts_that_came_in_are_not_charged),
 		cmocka_unit_test(page_is_series),
 		cmocka_unit_test(each_is_told_once),
 	};
