@@ -40,7 +40,8 @@ static void update_events(struct peer *p)
 {
 	unsigned int events = 0;
 
-	if (!p->is_connecting && !p->is_paused && !p->is_slowed)
+	/* Who may not go on yet may finish its handshakes: else their time ends, and it is no stranger. */
+	if (!p->is_connecting && !(p->is_paused && p->parser.is_ready) && !p->is_slowed)
 		events |= LOOP_READ;
 	if (p->is_connecting || p->wants_write)
 		events |= LOOP_WRITE;

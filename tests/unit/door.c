@@ -677,7 +677,9 @@ static void gate_away_is_bounded(void **state)
 	static uint8_t body[8000], buf[8192];
 	int fds[CLIENTS];
 	uint64_t dropped = shared->door.requests_dropped;
+	uint32_t late_id = 0;
 	pid_t pid;
+	int late, silent;
 
 	(void)state;
 	for (unsigned int i = 0; i < CLIENTS; i++)
@@ -693,6 +695,13 @@ static void gate_away_is_bounded(void **state)
 	}
 	WAIT_FOR(shared->door.queued_bytes > (4u << 20));
 	assert_true(shared->door.queued_bytes < (8u << 20));
+	/* Who comes now has to wait, and is let in: it is there when who came later and says nothing
+	 * is cut off. */
+	late = dial_sp(ports[REQ], SP_REQ, SP_REP);
+	silent = dial(ports[REQ]);
+	assert_true(is_cut(silent));
+	close(silent);
+	ask(late, 5, "late", 4);
 	gate_pid = start('g');
 	for (unsigned int i = 0; i < CLIENTS; i++)
 		for (unsigned int n = 1; n <= EACH; n++) {
@@ -701,6 +710,8 @@ static void gate_away_is_bounded(void **state)
 			assert_int_equal(answer(fds[i], &id, buf, sizeof(buf)), sizeof(body) + 1);
 			assert_int_equal(id, n);
 		}
+	assert_int_equal(answer(late, &late_id, buf, sizeof(buf)), 5);
+	close(late);
 	waitpid(pid, NULL, 0);
 	assert_int_equal(shared->door.requests_dropped, dropped);
 	for (unsigned int i = 0; i < CLIENTS; i++)
