@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define SEAT_BITS       20
 #define GENERATION_MASK 0x7ffu
@@ -14,6 +15,9 @@ int seats_init(struct seats *s, uint32_t most)
 {
 	CHECK(most <= SEATS_MOST);
 	*s = (struct seats){.most = most, .first_free = SEATS_NONE};
+	/* The next process is no guest of this one: what comes late for it finds nobody there. */
+	if (getrandom(&s->begin, sizeof(s->begin), 0) != sizeof(s->begin))
+		return -EIO;
 	s->all = calloc(most, sizeof(*s->all));
 	return s->all ? 0 : -ENOMEM;
 }
@@ -55,7 +59,7 @@ void *seats_at(const struct seats *s, uint32_t seat)
 
 uint32_t seats_hop(const struct seats *s, uint32_t seat)
 {
-	return (s->all[seat].generation & GENERATION_MASK) << SEAT_BITS | seat;
+	return ((s->begin + s->all[seat].generation) & GENERATION_MASK) << SEAT_BITS | seat;
 }
 
 void *seats_find(const struct seats *s, uint32_t hop)

@@ -2,7 +2,8 @@
 /*
  * Places of connections, and the hop in front of a backtrace that names one: 20 bits of place and 11
  * of how often it was taken (the high bit is clear), so that a late reply does not find the next one
- * who sits there. Pure.
+ * who sits there; in each table from another number on, for the replies that a door before us asked
+ * for. Pure but for that number.
  */
 #pragma once
 
@@ -19,9 +20,10 @@ struct seat {
 struct seats {
 	struct seat *all;
 	uint32_t used, most, first_free; /* used: places 0 to used - 1 were taken once */
+	uint32_t begin;                  /* of what is counted: random */
 };
 
-/* most <= SEATS_MOST. -ENOMEM. */
+/* most <= SEATS_MOST. -ENOMEM, -EIO (no random number). */
 int seats_init(struct seats *s, uint32_t most);
 void seats_fini(struct seats *s);
 

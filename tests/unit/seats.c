@@ -9,6 +9,8 @@
 
 #include "bus/seats.h"
 
+#include <stdbool.h>
+
 static int a, b, c;
 
 static void late_replies_find_nobody(void **state)
@@ -60,11 +62,34 @@ static void each_guest_has_a_hop(void **state)
 	seats_fini(&s);
 }
 
+/* Of 16 processes all in one is chance once in 2^165. */
+static void each_process_has_hops(void **state)
+{
+	struct seats s;
+	uint32_t first = 0;
+	bool differ = false;
+
+	(void)state;
+	for (unsigned int i = 0; i < 16; i++) {
+		uint32_t hop;
+
+		assert_int_equal(seats_init(&s, 1), 0);
+		hop = seats_hop(&s, seats_take(&s, &a));
+		assert_int_equal(hop >> 31, 0);
+		if (!i)
+			first = hop;
+		differ |= hop != first;
+		seats_fini(&s);
+	}
+	assert_true(differ);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(late_replies_find_nobody),
 		cmocka_unit_test(each_guest_has_a_hop),
+		cmocka_unit_test(each_process_has_hops),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
