@@ -348,14 +348,21 @@ static int last_words(struct peer *p, int r)
 	return last < 0 ? last : r;
 }
 
-/* An end of file says nothing: who only looks whether the port is open is no stranger. */
-static void hear(struct peer *p)
+/* An end of file says nothing: who only looks whether the port is open is no stranger. False: nothing came
+ * yet, and nobody may read before it was heard that something did. */
+static bool hear(struct peer *p)
 {
 	uint8_t byte;
+	ssize_t n;
 
-	if (p->place.is_in && !p->place.has_spoken &&
-	    recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+	if (!p->place.is_in || p->place.has_spoken)
+		return true;
+	n = recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n > 0)
 		turnstile_heard(p->spec.turnstile, &p->place, clock_mono_ns());
+	else if (n < 0 && errno == EAGAIN)
+		return false;
+	return true;
 }
 
 static void on_io(void *data, int fd, unsigned int events)
@@ -368,8 +375,10 @@ static void on_io(void *data, int fd, unsigned int events)
 	if (p->is_connecting) {
 		r = finish_connect(p);
 	} else if (!p->is_secure) {
-		hear(p);
-		r = secure(p);
+		if (hear(p))
+			r = secure(p);
+		else
+			p->wants_write = false;
 	} else if (events & LOOP_WRITE) {
 		r = flush(p);
 	}
