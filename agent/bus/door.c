@@ -24,7 +24,6 @@
 /* What one read event can still bring after that: one large message or a chunk of small ones. */
 #define LINK_BYTES     (LINK_HIGH + (4u << 20))
 #define LINK_BUNDLES   65536
-#define IN_FLIGHT_MAX  64             /* requests of one connection that wait for replies */
 #define ANSWER_NS      (5 * NS_PER_S) /* then its requests are taken for lost */
 #define MESSAGE_NS     (30 * NS_PER_S)
 #define TICK_MS        1000
@@ -37,11 +36,13 @@ enum { LINK_REQ, LINK_SNAP, LINK_PUB, LINKS };
 static const struct {
 	const char *name;
 	uint16_t self, expect;
-	const char *where; /* of its clients */
+	const char *where;      /* of its clients */
+	unsigned int in_flight; /* requests of one connection that wait for replies */
+	bool is_strict;         /* what a read brings beyond that is dropped: each costs much */
 } kinds[LINKS] = {
-	[LINK_REQ] = {"gate.req", SP_PAIR, SP_PAIR, "requests"},
-	[LINK_SNAP] = {"gate.snap", SP_PAIR, SP_PAIR, "snapshots"},
-	[LINK_PUB] = {"gate.pub", SP_PULL, SP_PUSH, "bus"},
+	[LINK_REQ] = {"gate.req", SP_PAIR, SP_PAIR, "requests", 64, false},
+	[LINK_SNAP] = {"gate.snap", SP_PAIR, SP_PAIR, "snapshots", 4, true},
+	[LINK_PUB] = {"gate.pub", SP_PULL, SP_PUSH, "bus", 0, false},
 };
 
 struct client {
@@ -162,14 +163,15 @@ static int on_request(void *data, struct peer *peer, const uint8_t *message, siz
 	memcpy(head + head_size, message, trace);
 	head_size += trace;
 	head_size += passport_pack(c->passport, head + head_size);
-	if (link_queued(l) + head_size + size > LINK_BYTES ||
+	if ((c->is_blocked && kinds[c->link].is_strict) ||
+	    link_queued(l) + head_size + size > LINK_BYTES ||
 	    bundle_add(&l->open, head, head_size, message + trace, size - trace) < 0) {
-		/* The agent sends it again. */
+		/* Who asks sends it again. */
 		d->stats.requests_dropped++;
 		return 0;
 	}
 	c->in_flight++;
-	if (c->in_flight >= IN_FLIGHT_MAX && !c->is_blocked) {
+	if (c->in_flight >= kinds[c->link].in_flight && !c->is_blocked) {
 		c->is_blocked = true;
 		c->blocked_ns = clock_mono_ns();
 		client_update(c);
@@ -292,7 +294,7 @@ static int on_reply(struct link *l, const uint8_t *message, size_t size)
 	}
 	if (c->in_flight)
 		c->in_flight--;
-	if (c->is_blocked && c->in_flight < IN_FLIGHT_MAX) {
+	if (c->is_blocked && c->in_flight < kinds[c->link].in_flight) {
 		c->is_blocked = false;
 		client_update(c);
 	}

@@ -38,7 +38,7 @@ struct door_stats {
 	uint64_t accepted, refused; /* refused: too many, or no memory */
 	uint64_t hostile;           /* cut off: handshake, framing, size, backtrace, too slow */
 	uint64_t requests, replies;
-	uint64_t requests_dropped; /* the way to the gate was full */
+	uint64_t requests_dropped; /* the way to the gate was full; snapshots: too many at once */
 	uint64_t replies_lost;     /* the connection was gone or its queue full */
 	uint64_t budget_refused, stalls;
 	uint64_t gate_connects;

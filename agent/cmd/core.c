@@ -219,6 +219,7 @@ int core_commit(struct core *c)
 		c->is_stuck = true;
 		gatelink_pause(c->gate, true);
 		loop_set_timer(c->commit_timer, RETRY_MS, 0);
+		core_asks_serve(c);
 		return r;
 	}
 	if (c->is_stuck) {
@@ -228,6 +229,7 @@ int core_commit(struct core *c)
 		gatelink_pause(c->gate, false);
 	}
 	answers_send(c);
+	core_asks_serve(c);
 	if (commitlog_stats(c->log)->bytes >= c->config->fleet_log_bytes)
 		core_fold_begin(c);
 	return 0;
@@ -332,8 +334,8 @@ static void on_refused(void *data, enum uplink_refusal what, const char *agent, 
 		    (unsigned long)suppressed);
 }
 
-static void on_request(void *data, const struct gatelink_handle *handle,
-		       const struct passport *from, const uint8_t *payload, size_t size)
+void core_request(void *data, const struct gatelink_handle *handle, const struct passport *from,
+		  const uint8_t *payload, size_t size)
 {
 	struct core *c = data;
 
@@ -341,7 +343,7 @@ static void on_request(void *data, const struct gatelink_handle *handle,
 	if (handle->channel == GATELINK_UPLINK)
 		on_uplink(c, handle, payload, size);
 	else
-		core_snapshot_reply(c, handle, payload, size);
+		core_asks_add(c, handle, payload, size);
 }
 
 /* Agents come and go, names of pods most of all, and their topics stay: when there is no room for new
@@ -498,7 +500,10 @@ static int core_open(struct core *c, struct daemon_context *ctx, struct err *e)
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "%s/private/core.sock", c->config->_runtime_dir);
-	r = gatelink_server_open(c->loop, path, on_request, c, &c->gate, e);
+	r = core_asks_open(c);
+	if (r < 0)
+		return err_set(e, r, "core: %s", err_text(r));
+	r = gatelink_server_open(c->loop, path, core_request, c, &c->gate, e);
 	if (r < 0)
 		return r;
 	r = core_ferry_open(c, e);
@@ -519,6 +524,7 @@ static void core_close(struct core *c)
 		core_fold(c);
 	http_server_close(c->http);
 	core_ferry_close(c);
+	core_asks_close(c);
 	core_history_close(c);
 	gatelink_server_close(c->gate);
 	commitlog_close(c->log);

@@ -44,6 +44,7 @@ struct core_row {
 };
 
 struct core_ferry;
+struct core_asks;
 
 struct core {
 	const struct config *config;
@@ -60,6 +61,7 @@ struct core {
 	struct shelf *shelf;
 	const char *publishing; /* the agent whose series are on the shelf */
 	struct http_server *http;
+	struct core_asks *asks;
 	struct core_ferry *ferry; /* NULL: no upper aggregator */
 	struct history *history;  /* NULL: none is kept */
 	struct loop_watch *history_watch;
@@ -79,6 +81,9 @@ struct core {
 
 /* Commits, then sends what waited for it. */
 int core_commit(struct core *c);
+/* What the gate brings; data is the core. */
+void core_request(void *data, const struct gatelink_handle *handle, const struct passport *from,
+		  const uint8_t *payload, size_t size);
 
 /* core_history.c */
 void core_history_open(struct core *c);
@@ -114,8 +119,21 @@ int core_save(void *data, struct commitlog_writer *writer);
 /* Borrowed until the publisher's next message. Needs fleet, publisher and config alone. */
 int core_snapshot_answer(struct core *c, const uint8_t *payload, size_t size, const uint8_t **ret,
 			 size_t *ret_size);
+/* Nothing may wait to be published: the series must be those of the sequences. Says so when the log
+ * is stuck. Of a request that is too long only the size is read. */
 void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 			 const uint8_t *payload, size_t size);
+
+/* core_asks.c: requests for snapshots wait until agents leave time for them */
+int core_asks_open(struct core *c);
+void core_asks_close(struct core *c);
+/* Copies the payload. */
+void core_asks_add(struct core *c, const struct gatelink_handle *handle, const uint8_t *payload,
+		   size_t size);
+/* After a commit, also one that failed: answers one, when it is time. */
+void core_asks_serve(struct core *c);
+/* Had no room, or waited too long. */
+uint64_t core_asks_dropped(const struct core *c);
 
 /* core_ferry.c: sums for upper aggregators; nothing without uplink.aggregators */
 #define CORE_FERRY_ROWS 16

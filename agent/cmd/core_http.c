@@ -73,7 +73,7 @@ static void fail(struct http_response *r, unsigned int status, const char *why)
 	strbuf_printf(&r->body, "%s\n", why);
 }
 
-#define OWN_ROWS 25
+#define OWN_ROWS 26
 
 struct own_source {
 	struct core_row rows[OWN_ROWS];
@@ -142,6 +142,8 @@ static void own_fill(struct core *c, struct own_source *own)
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "message",
 				 publisher_refused(c->publisher)},
 				{METRIC_ID_AGGREGATOR_REFUSED, "what", "passport", gate.malformed},
+				{METRIC_ID_AGGREGATOR_REFUSED, "what", "snapshot",
+				 core_asks_dropped(c)},
 				{METRIC_ID_AGGREGATOR_RESETS, NULL, NULL, s.resets},
 				{METRIC_ID_AGGREGATOR_LOG_BYTES, NULL, NULL, log->bytes},
 				{METRIC_ID_AGGREGATOR_COMMITS, "state", "done", log->commits},

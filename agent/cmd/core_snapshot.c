@@ -245,8 +245,7 @@ void core_snapshot_reply(struct core *c, const struct gatelink_handle *handle,
 	struct part p = {.c = c};
 	int r;
 
-	/* The series must be those of the sequences: nothing may wait to be published. */
-	if (core_commit(c) < 0)
+	if (c->is_stuck)
 		r = part_refuse(&p, "the log cannot be written now");
 	else
 		r = core_snapshot_answer(c, payload, size, &p.message, &p.size);

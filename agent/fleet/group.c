@@ -292,11 +292,9 @@ int group_add_cells(struct group *g, unsigned int first, unsigned int n, const u
 	return 0;
 }
 
-static int order_compare(const void *a, const void *b, void *data)
+int group_compare(const struct group_table *t, uint32_t a, uint32_t b)
 {
-	const struct group_table *t = data;
-	const struct group *x = t->groups[*(const uint32_t *)a];
-	const struct group *y = t->groups[*(const uint32_t *)b];
+	const struct group *x = t->groups[a], *y = t->groups[b];
 	int r = x->metric == y->metric
 			? 0
 			: strcmp(t->metrics[x->metric].name, t->metrics[y->metric].name);
@@ -307,6 +305,11 @@ static int order_compare(const void *a, const void *b, void *data)
 			r = strcmp(x->labels[i].value, y->labels[i].value);
 	}
 	return r ? r : (int)x->label_count - (int)y->label_count;
+}
+
+static int order_compare(const void *a, const void *b, void *data)
+{
+	return group_compare(data, *(const uint32_t *)a, *(const uint32_t *)b);
 }
 
 int group_order(const struct group_table *t, uint32_t **ret)

@@ -73,5 +73,7 @@ const char *group_gateway(const struct group *g);
 /* Adds to the base. */
 int group_add_cells(struct group *g, unsigned int first, unsigned int n, const uint64_t *counts);
 
+/* By metric name, then labels. */
+int group_compare(const struct group_table *t, uint32_t a, uint32_t b);
 /* Indices of all groups ordered by metric name, then labels; the caller frees. */
 int group_order(const struct group_table *t, uint32_t **ret);

@@ -218,42 +218,68 @@ static int entry_compare(const void *a, const void *b, void *data)
 	return (rank[x->group] > rank[y->group]) - (rank[x->group] < rank[y->group]);
 }
 
+static int incarnation_list(struct merge_view *v, const struct fleet_incarnation *inc)
+{
+	const struct fleet *f = v->fleet;
+
+	for (uint32_t i = 0; i < inc->series_count; i++) {
+		const struct fleet_series *s = &inc->series[i];
+
+		if (!is_wanted(f, s->group, &v->options) || has_earlier_twin(inc, s))
+			continue;
+		if (v->count == v->capacity) {
+			size_t capacity = v->capacity ? v->capacity * 2 : 256;
+			struct entry *grown = realloc(v->entries, capacity * sizeof(*grown));
+
+			if (!grown)
+				return -ENOMEM;
+			v->entries = grown;
+			v->capacity = capacity;
+		}
+		v->entries[v->count++] = (struct entry){.group = s->group, .inc = inc, .series = i};
+	}
+	return 0;
+}
+
 static int view_by_instance(struct merge_view *v, const uint32_t *order)
 {
 	const struct fleet *f = v->fleet;
 	_cleanup_free_ uint32_t *rank = malloc((f->groups.count + 1) * sizeof(*rank));
+	int r = 0;
 
 	if (!rank)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < f->groups.count; i++)
 		rank[order[i]] = i;
-	for (uint32_t n = 0; n < f->slot_count; n++) {
-		const struct fleet_incarnation *inc = f->slots[n];
-
-		if (!inc || (v->options.agent && strcmp(v->options.agent, inc->agent->id) != 0))
-			continue;
-		for (uint32_t i = 0; i < inc->series_count; i++) {
-			const struct fleet_series *s = &inc->series[i];
-
-			if (!is_wanted(f, s->group, &v->options) || has_earlier_twin(inc, s))
-				continue;
-			if (v->count == v->capacity) {
-				size_t capacity = v->capacity ? v->capacity * 2 : 256;
-				struct entry *grown =
-					realloc(v->entries, capacity * sizeof(*grown));
-
-				if (!grown)
-					return -ENOMEM;
-				v->entries = grown;
-				v->capacity = capacity;
-			}
-			v->entries[v->count++] =
-				(struct entry){.group = s->group, .inc = inc, .series = i};
-		}
-	}
-	if (v->count)
+	for (uint32_t n = 0; n < f->slot_count && r >= 0; n++)
+		if (f->slots[n])
+			r = incarnation_list(v, f->slots[n]);
+	if (r >= 0 && v->count)
 		qsort_r(v->entries, v->count, sizeof(*v->entries), entry_compare, rank);
-	return 0;
+	return r;
+}
+
+static int entry_compare_by_name(const void *a, const void *b, void *data)
+{
+	const struct entry *x = a, *y = b;
+	const struct fleet *f = data;
+
+	return group_compare(&f->groups, x->group, y->group);
+}
+
+/* Costs what the agent has, whatever the fleet has. */
+static int view_of_agent(struct merge_view *v)
+{
+	const struct fleet_agent *a = fleet_find_agent(v->fleet, v->options.agent);
+	int r = 0;
+
+	for (uint32_t i = 0; a && i < a->incarnation_count && r >= 0; i++)
+		r = incarnation_list(v, a->incarnations[i]);
+	/* glibc's parameter is not const; the fleet is only read. */
+	if (r >= 0 && v->count)
+		qsort_r(v->entries, v->count, sizeof(*v->entries), entry_compare_by_name,
+			(void *)(uintptr_t)v->fleet);
+	return r;
 }
 
 int merge_view_new(const struct fleet *f, const struct merge_options *options,
@@ -267,10 +293,15 @@ int merge_view_new(const struct fleet *f, const struct merge_options *options,
 		return -ENOMEM;
 	v->fleet = f;
 	v->options = *options;
-	r = group_order(&f->groups, &order);
-	if (r < 0)
-		return r;
-	r = options->by == MERGE_BY_FLEET ? view_by_fleet(v, order) : view_by_instance(v, order);
+	if (options->by == MERGE_BY_INSTANCE && options->agent) {
+		r = view_of_agent(v);
+	} else {
+		r = group_order(&f->groups, &order);
+		if (r < 0)
+			return r;
+		r = options->by == MERGE_BY_FLEET ? view_by_fleet(v, order)
+						  : view_by_instance(v, order);
+	}
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(v);

@@ -3,7 +3,9 @@
 #include "cmd/core.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "bus/bulletin.h"
+#include "bus/peer.h"
 #include "bus/subject.h"
 
 #include <setjmp.h>
@@ -12,6 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -297,6 +302,155 @@ static void bad_requests_get_a_reason(void **state)
 	assert_string_equal(got.body->why, "the request is too long");
 }
 
+/* -------- on the core's thread, as the gate sends it -------- */
+
+#define ASKED 40u
+
+static struct loop_watch *reader;
+static unsigned int came, uplinks_at, snapshots;
+static char core_dir[64];
+
+static void request_send(struct peer *peer, enum gatelink_channel channel, uint8_t n)
+{
+	uint8_t message[GATELINK_HANDLE_MAX + 64 + PASSPORT_BYTES_MAX];
+	struct passport local;
+	struct parcel *p;
+	size_t size;
+
+	passport_init(&local, PASSPORT_LOCAL, "");
+	size = gatelink_head(message, GATELINK_REQUEST, (uint8_t)channel, &n, 1);
+	size += passport_pack(&local, message + size);
+	/* No topic: the sums of the fleet. No Uplink: refused, at once. */
+	if (channel == GATELINK_UPLINK)
+		message[size++] = 0xff;
+	p = parcel_new(message, size, NULL, 0, NULL);
+	assert_non_null(p);
+	assert_int_equal(outbox_push(peer_outbox(peer), p), 0);
+	parcel_unref(p);
+}
+
+static void on_ready(void *data, struct peer *p)
+{
+	(void)data;
+	for (unsigned int i = 0; i < ASKED; i++)
+		request_send(p, GATELINK_SNAPSHOT, (uint8_t)i);
+	request_send(p, GATELINK_UPLINK, 200);
+	peer_kick(p);
+}
+
+static int on_answer(void *data, struct peer *p, const uint8_t *message, size_t size)
+{
+	struct gatelink_message m;
+
+	(void)data;
+	(void)p;
+	assert_int_equal(gatelink_parse(message, size, &m), 0);
+	assert_int_equal(m.type, GATELINK_REPLY);
+	came++;
+	if (m.channel == GATELINK_UPLINK)
+		uplinks_at = came;
+	else
+		assert_int_equal(*m.handle, snapshots++); /* in turn */
+	if (came == ASKED + 1)
+		loop_stop(core.loop);
+	return 0;
+}
+
+static void on_late(void *data)
+{
+	(void)data;
+	loop_stop(core.loop);
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	assert_true(str_copy(un.sun_path, sizeof(un.sun_path), path));
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	return fd;
+}
+
+static void core_begin(char path[96])
+{
+	struct err e = {0};
+
+	strcpy(core_dir, "/tmp/tidegate-snapshot-XXXXXX");
+	assert_non_null(mkdtemp(core_dir));
+	snprintf(path, 96, "%s/core.sock", core_dir);
+	config.fleet_log_bytes = 1 << 20;
+	core.replies_end = &core.replies;
+	core.applied_end = &core.applied;
+	core.uplink.fleet = core.fleet;
+	assert_int_equal(uplink_init(&core.uplink), 0);
+	assert_int_equal(commitlog_open(core_dir, core_replay, &core, &core.log, &e), 0);
+	core.uplink.log = core.log;
+	assert_int_equal(loop_open(&core.loop), 0);
+	assert_int_equal(core_asks_open(&core), 0);
+	assert_int_equal(gatelink_server_open(core.loop, path, core_request, &core, &core.gate, &e),
+			 0);
+}
+
+static void core_end(void)
+{
+	char log[96];
+
+	core.gate = gatelink_server_close(core.gate);
+	core_asks_close(&core);
+	core.loop = loop_close(core.loop);
+	snprintf(log, sizeof(log), "%s/commit.0.log", core_dir);
+	core.log = commitlog_close(core.log);
+	uplink_fini(&core.uplink);
+	assert_int_equal(unlink(log), 0);
+	assert_int_equal(rmdir(core_dir), 0);
+}
+
+/* The agent came last, in the same bytes as all who want snapshots, and is answered first. */
+static void agents_go_first(void **state)
+{
+	const struct peer_spec spec = {.self = SP_PAIR,
+				       .expect = SP_PAIR,
+				       .is_ipc = true,
+				       .message_max = GATELINK_FRAME_MAX,
+				       .queue_bytes = 1 << 20,
+				       .queue_messages = 1000,
+				       .on_ready = on_ready,
+				       .on_message = on_answer};
+	struct peer *peer;
+	char path[96];
+
+	(void)state;
+	agent_fill("a");
+	core_begin(path);
+	came = uplinks_at = snapshots = 0;
+	assert_int_equal(peer_open(core.loop, connect_to(path), &spec, false, NULL, &peer), 0);
+	assert_int_equal(loop_add_timer(core.loop, 60000, 0, on_late, NULL, &reader), 0);
+	loop_run(core.loop);
+	assert_int_equal(came, ASKED + 1);
+	assert_int_equal(uplinks_at, 1);
+	assert_int_equal(core_asks_dropped(&core), 0);
+	peer_close(peer);
+	core_end();
+}
+
+/* Beyond the row's end there is silence, and a number. */
+static void the_row_has_an_end(void **state)
+{
+	struct gatelink_handle handle = {.channel = GATELINK_SNAPSHOT, .size = 1};
+	char path[96];
+
+	(void)state;
+	core_begin(path);
+	for (unsigned int i = 0; i < 1024; i++)
+		core_asks_add(&core, &handle, (const uint8_t *)"", 0);
+	assert_int_equal(core_asks_dropped(&core), 0);
+	for (unsigned int i = 0; i < 7; i++)
+		core_asks_add(&core, &handle, (const uint8_t *)"", 0);
+	assert_int_equal(core_asks_dropped(&core), 7);
+	core_end();
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -304,7 +458,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(topics_come_in_parts),      TEST(sums_come_in_parts),
 		TEST(lists_come_in_parts),       TEST(a_departure_between_parts_is_said),
-		TEST(bad_requests_get_a_reason),
+		TEST(bad_requests_get_a_reason), TEST(agents_go_first),
+		TEST(the_row_has_an_end),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -345,6 +345,31 @@ static void round_trip(void **state)
 	close(snap);
 }
 
+/* Each costs the core much: of many in one write four go in, and four again once those are answered. */
+static void few_snapshots_at_once(void **state)
+{
+	int snap = dial_sp(ports[SNAP], SP_REQ, SP_REP);
+	uint64_t dropped = shared->door.requests_dropped;
+	uint8_t asked[10][12];
+	char buf[64];
+	uint32_t id;
+
+	(void)state;
+	for (uint32_t i = 0; i < 10; i++) {
+		sp_header_put(asked[i], false, 4);
+		sp_put32(asked[i] + 8, (i + 1) | 0x80000000u);
+	}
+	for (unsigned int n = 1; n <= 2; n++) {
+		send_all(snap, asked, sizeof(asked));
+		WAIT_FOR(shared->door.requests_dropped == dropped + n * 6);
+		for (uint32_t i = 1; i <= 4; i++) {
+			assert_int_equal(answer(snap, &id, buf, sizeof(buf)), 1);
+			assert_int_equal(id, i);
+		}
+	}
+	close(snap);
+}
+
 /* Longer backtraces than ours come back whole; the greatest message goes through. */
 static void devices_and_size(void **state)
 {
@@ -490,6 +515,7 @@ static void nanomsg_speaks(void **state)
 static void many_connections(void **state)
 {
 	static int fds[500];
+	uint64_t dropped = shared->door.requests_dropped;
 	char buf[64];
 
 	(void)state;
@@ -514,7 +540,7 @@ static void many_connections(void **state)
 	for (unsigned int i = 0; i < 500; i++)
 		close(fds[i]);
 	WAIT_FOR(shared->door.connections == 0);
-	assert_int_equal(shared->door.requests_dropped, 0);
+	assert_int_equal(shared->door.requests_dropped, dropped);
 	assert_int_equal(shared->gate.replies_dropped, 0);
 }
 
@@ -872,6 +898,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(round_trip),
+		cmocka_unit_test(few_snapshots_at_once),
 		cmocka_unit_test(devices_and_size),
 		cmocka_unit_test(hostile_frames),
 		cmocka_unit_test(slow_handshake),
