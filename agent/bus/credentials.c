@@ -34,7 +34,8 @@ struct credentials {
 	const uint8_t *secret;
 	struct keyring *keyring;
 	struct fingerprint used, refused;
-	bool has_refused;
+	unsigned int refusals; /* of those, one after the other; 0: refused holds nothing */
+	int refused_r;
 	uint64_t loads, failures;
 };
 
@@ -259,30 +260,39 @@ int credentials_open_lasting(const struct credentials_files *files, const uint8_
 	return 0;
 }
 
+/* What was read twice, a second apart, and makes no sense will make none the third time. Memory and
+ * descriptors may come back. */
+static bool is_hopeless(const struct credentials *c)
+{
+	return c->refusals >= 2 && c->refused_r == -EINVAL;
+}
+
 int credentials_refresh(struct credentials *c, struct err *e)
 {
 	struct fingerprint now;
 	struct keyring *k;
-	bool is_told;
 	int r;
 
 	fingerprint_take(c, &now);
 	if (fingerprint_equal(&now, &c->used)) {
-		c->has_refused = false;
+		c->refusals = 0;
 		return 0;
 	}
-	is_told = c->has_refused && fingerprint_equal(&now, &c->refused);
-	r = keyring_new(c, &k, is_told ? NULL : e);
+	if (c->refusals && !fingerprint_equal(&now, &c->refused))
+		c->refusals = 0;
+	if (is_hopeless(c))
+		return 0;
+	r = keyring_new(c, &k, c->refusals ? NULL : e);
 	if (r < 0) {
 		c->refused = now;
-		c->has_refused = true;
-		c->failures += !is_told;
-		return is_told ? 0 : r;
+		c->refused_r = r;
+		c->failures += !c->refusals;
+		return c->refusals++ ? 0 : r;
 	}
 	keyring_unref(c->keyring);
 	c->keyring = k;
 	c->used = now;
-	c->has_refused = false;
+	c->refusals = 0;
 	c->loads++;
 	return 1;
 }

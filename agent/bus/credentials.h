@@ -39,8 +39,8 @@ int credentials_open_lasting(const struct credentials_files *files, const uint8_
 struct credentials *credentials_close(struct credentials *c);
 
 /* Call it about once a second: three stat(). 1: new files are in use. 0: nothing new. Negative: the
- * new files cannot be used, e says why; the same ones are tried again silently (they may have been
- * caught half written), so each change is told once. */
+ * new files cannot be used, e says why; each change is told once. The same ones are tried once more,
+ * silently (they may have been caught half written), and as long as it is no matter of what they hold. */
 int credentials_refresh(struct credentials *c, struct err *e);
 uint64_t credentials_loads(const struct credentials *c, uint64_t *ret_failures);
 int64_t credentials_expires_s(const struct credentials *c);

@@ -13,6 +13,7 @@
 #include "certificates.h"
 
 #include <errno.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -542,7 +543,8 @@ static void bad_files_leave_the_old(void **state)
 	struct tls *server, *client;
 	struct err e = {0};
 	uint64_t failures;
-	char path[256];
+	char path[256], event[512];
+	int watch;
 
 	(void)state;
 	other = made("other", &ours, &ours, (struct certificate_spec){.dns = "x"});
@@ -552,6 +554,12 @@ static void bad_files_leave_the_old(void **state)
 	err_clear(&e);
 	assert_int_equal(credentials_refresh(sc, &e), 0); /* told once */
 	assert_string_equal(e.text, "");
+	watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/server/ca.pem", dir);
+	assert_true(inotify_add_watch(watch, path, IN_OPEN) >= 0);
+	assert_int_equal(credentials_refresh(sc, &e), 0);
+	assert_int_equal(read(watch, event, sizeof(event)), -1); /* and not read for ever */
+	close(watch);
 	assert_int_equal(load_from(folder("server"), &none, NULL), -EINVAL);
 	snprintf(path, sizeof(path), "%s/server/ca.pem", dir);
 	assert_int_equal(truncate(path, 0), 0); /* another change */
