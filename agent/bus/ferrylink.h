@@ -52,6 +52,7 @@ typedef void (*ferrylink_ask_fn)(void *data, const struct ferrylink_ask *ask);
 int ferrylink_server_open(struct loop *loop, const char *path, uint64_t life, ferrylink_ask_fn fn,
 			  void *data, struct ferrylink_server **ret, struct err *e);
 struct ferrylink_server *ferrylink_server_close(struct ferrylink_server *s);
+/* The core itself need not know: it answers who asks. Tests wait for it. */
 bool ferrylink_is_connected(const struct ferrylink_server *s);
 /* -ENOTCONN, -ENOBUFS, -ENOMEM: the ferry asks again. */
 int ferrylink_answer(struct ferrylink_server *s, const struct ferrylink_answer *answer);

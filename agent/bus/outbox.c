@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #define FLUSH_IOV   128
@@ -151,7 +150,7 @@ static void outbox_advance(struct outbox *o, size_t n, size_t skip)
 	}
 }
 
-int outbox_flush_through(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc)
+int outbox_flush(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc)
 {
 	const size_t skip = is_ipc ? 0 : 1;
 	size_t total = 0;
@@ -179,22 +178,6 @@ int outbox_flush_through(struct outbox *o, outbox_write_fn fn, void *data, bool 
 			return -EAGAIN;
 	}
 	return 0;
-}
-
-static ssize_t socket_write(void *data, const struct iovec *iov, size_t n)
-{
-	/* sendmsg() does not write to them. */
-	const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
-	ssize_t sent = sendmsg(*(const int *)data, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-	if (sent < 0)
-		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
-	return sent;
-}
-
-int outbox_flush(struct outbox *o, int fd, bool is_ipc)
-{
-	return outbox_flush_through(o, socket_write, &fd, is_ipc);
 }
 
 struct parcel *outbox_first(const struct outbox *o)

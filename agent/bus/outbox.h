@@ -43,11 +43,10 @@ int outbox_push_over(struct outbox *o, struct parcel *p);
 bool outbox_drop(struct outbox *o);
 /* The connection is another: the first message starts anew. */
 void outbox_rewind(struct outbox *o);
-/* Sends until empty (0) or the socket is full (-EAGAIN), or another negative errno. */
-int outbox_flush(struct outbox *o, int fd, bool is_ipc);
 /* As sendmsg(), but a negative errno. What it took need not be repeated. */
 typedef ssize_t (*outbox_write_fn)(void *data, const struct iovec *iov, size_t n);
-int outbox_flush_through(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc);
+/* Sends until empty (0) or the socket is full (-EAGAIN), or another negative errno of fn. */
+int outbox_flush(struct outbox *o, outbox_write_fn fn, void *data, bool is_ipc);
 
 /* For a carrier that is no socket: the oldest (NULL: none) and its end. */
 struct parcel *outbox_first(const struct outbox *o);

@@ -176,7 +176,7 @@ static int flush(struct peer *p)
 		p->was_high = true;
 	/* Before the handshake is done the other side may be no peer at all. */
 	if (r == 0 && p->parser.is_ready)
-		r = outbox_flush_through(o, peer_write, p, p->spec.is_ipc);
+		r = outbox_flush(o, peer_write, p, p->spec.is_ipc);
 	if (r == 0 && p->tls && tls_wants_write(p->tls))
 		r = (int)tls_write(p->tls, NULL, 0);
 	p->wants_write = r < 0;

@@ -244,8 +244,3 @@ void publisher_renew(struct publisher *p, uint64_t epoch)
 	p->epoch = epoch;
 	p->next = 0;
 }
-
-uint64_t publisher_epoch_of(const struct publisher *p)
-{
-	return p->epoch;
-}

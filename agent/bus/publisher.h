@@ -47,4 +47,3 @@ const char *publisher_topic(const struct publisher *p, size_t index, uint64_t *r
 void publisher_renew(struct publisher *p, uint64_t epoch);
 /* Messages of topics beyond the limit, never sent; in all epochs. */
 uint64_t publisher_refused(const struct publisher *p);
-uint64_t publisher_epoch_of(const struct publisher *p);

@@ -399,11 +399,6 @@ ssize_t tls_write(struct tls *t, const struct iovec *iov, size_t n)
 	return r < 0 ? tls_fail(t, (int)r) : r;
 }
 
-size_t tls_pending(const struct tls *t)
-{
-	return t->is_done ? gnutls_record_check_pending(t->session) : 0;
-}
-
 void tls_keep_ticket(const struct tls *t, struct tls_ticket *ticket)
 {
 	gnutls_datum_t data = {0};

@@ -51,8 +51,6 @@ int tls_recheck(struct tls *t, struct credentials *c, int64_t now_s);
  * again (with n 0 when there is no more) once the socket is writable while tls_wants_write(). */
 ssize_t tls_read(struct tls *t, void *buf, size_t size);
 ssize_t tls_write(struct tls *t, const struct iovec *iov, size_t n);
-/* Bytes that were decrypted and not read: no event of the socket will come for them. */
-size_t tls_pending(const struct tls *t);
 
 /* For the next connection; of a client, once something was read. Keeps the old one on failure. */
 void tls_keep_ticket(const struct tls *t, struct tls_ticket *ticket);
