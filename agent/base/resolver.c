@@ -101,6 +101,8 @@ static struct question *question_new(const char *host, uint16_t port)
 	q->refs = 1;
 	q->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (q->done_fd < 0 || !str_copy(q->host, sizeof(q->host), host)) {
+		if (q->done_fd >= 0)
+			close(q->done_fd);
 		free(q);
 		return NULL;
 	}

@@ -299,15 +299,15 @@ static int socket_open(struct gate *g, unsigned int i, const char *dir, struct e
 
 int gate_open(struct loop *loop, const char *dir, struct gate **ret, struct err *e)
 {
-	struct gate *g = calloc(1, sizeof(*g));
+	struct gate *g;
 	int r = 0;
 
 	/* nanomsg would say less, and leak. */
 	if (access(dir, W_OK | X_OK) < 0) {
 		r = -errno;
-		free(g);
 		return err_set(e, r, "cannot make sockets in %s: %s", dir, err_text(r));
 	}
+	g = calloc(1, sizeof(*g));
 	if (!g)
 		return err_set(e, -ENOMEM, "gate: out of memory");
 	g->loop = loop;
