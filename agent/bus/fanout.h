@@ -36,7 +36,8 @@ struct fanout_stats {
 	size_t queued_bytes;
 };
 
-/* tcp:// on loopback or ipc://; see base/listen.h for the errors. */
+/* tcp:// on loopback, tls+tcp:// on any address (with limits->tls), or ipc://; see base/listen.h for the
+ * errors. */
 int fanout_open(struct loop *loop, const char *address, const struct fanout_limits *limits,
 		struct fanout **ret, struct err *e);
 struct fanout *fanout_close(struct fanout *f);
