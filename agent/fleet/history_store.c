@@ -35,6 +35,7 @@ static const char schema_sql[] =
 	" help TEXT, UNIQUE(name, kind, unit));"
 	"CREATE TABLE series(metric INTEGER, stream INTEGER, id INTEGER, labels BLOB NOT NULL,"
 	" PRIMARY KEY(metric, stream, id)) WITHOUT ROWID;"
+	"CREATE INDEX series_of_stream ON series(stream);"
 	"CREATE TABLE tick(key INTEGER PRIMARY KEY, data BLOB NOT NULL);"
 	"CREATE TABLE minute(key INTEGER PRIMARY KEY, data BLOB NOT NULL);"
 	"PRAGMA application_id=1952737385;"
@@ -75,18 +76,21 @@ static const char *const statement_sql[HISTORY_STATEMENTS] = {
 	[METRIC_FIND] = "SELECT id FROM metric WHERE name = ?1 AND kind = ?2 AND unit = ?3",
 	[METRIC_ADD] = "INSERT INTO metric(name, kind, unit, help) VALUES(?1, ?2, ?3, ?4)",
 	[METRIC_WALK] = "SELECT id, name, kind, unit, help FROM metric ORDER BY name, id",
+	[METRIC_DROP] = "DELETE FROM metric WHERE NOT EXISTS "
+			"(SELECT 1 FROM series WHERE series.metric = metric.id)",
 	[SERIES_ADD] = "INSERT OR IGNORE INTO series VALUES(?1, ?2, ?3, ?4)",
 	[SERIES_WALK] = series_walk_sql,
-	[SERIES_DROP] = "DELETE FROM series WHERE metric = ?1 AND stream = ?2",
+	[SERIES_DROP] = "DELETE FROM series WHERE stream = ?1",
 	[TICK_GET] = "SELECT data FROM tick WHERE key = ?1",
 	[TICK_PUT] = "INSERT OR REPLACE INTO tick VALUES(?1, ?2)",
 	[TICK_DROP] = "DELETE FROM tick WHERE key = ?1",
 	[TICK_EXPIRE] = tick_expire_sql,
-	[TICK_FIRST] = "SELECT key FROM tick ORDER BY key LIMIT 1",
+	[TICK_SIZES] = "SELECT key, length(data) FROM tick WHERE key < ?1 ORDER BY key LIMIT ?2",
 	[END_GET] = "SELECT data FROM minute WHERE key = ?1",
 	[END_PUT] = "INSERT OR REPLACE INTO minute VALUES(?1, ?2)",
 	[END_DROP] = "DELETE FROM minute WHERE key = ?1",
 	[END_EXPIRE] = end_expire_sql,
+	[END_SIZES] = "SELECT key, length(data) FROM minute WHERE key < ?1 ORDER BY key LIMIT ?2",
 	[END_FIRST] = "SELECT key FROM minute ORDER BY key LIMIT 1",
 	[END_LAST] = "SELECT key FROM minute ORDER BY key DESC LIMIT 1",
 	[PAGES_USED] = pages_used_sql,

@@ -78,6 +78,9 @@ int history_store_put(struct history_store *s, uint32_t stream, const struct she
 /* Expires and evicts: at most so many rows a call. 1: there is more; 0: done. now_ms may step
  * back or far ahead: nothing is thrown away for it. */
 int history_store_age(struct history_store *s, uint64_t now_ms, unsigned int rows, struct err *e);
+/* Again and again while there is more, but no longer than that. */
+int history_store_age_within(struct history_store *s, uint64_t now_ms, uint64_t within_ns,
+			     struct err *e);
 /* Start of the newest minute; 0: none. */
 uint64_t history_store_newest_ms(struct history_store *s);
 

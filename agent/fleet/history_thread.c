@@ -17,7 +17,7 @@
 #define SPREAD_NS (20 * NS_PER_S) /* or up to so much later: all agents' minutes end at once */
 #define WRITE_NS  NS_PER_S        /* between two transactions */
 #define RETRY_NS  (5 * NS_PER_S)
-#define AGE_ROWS  512u
+#define AGE_NS    (100 * NS_PER_MS) /* of a transaction */
 
 /* -------- the thread: minutes in memory -------- */
 
@@ -264,14 +264,15 @@ static void publish_counts(struct history *h, bool is_failing)
 static int write_due(struct history *h, uint64_t due_ns)
 {
 	struct err e = {{0}};
-	int r = h->definitions ? begin(h, &e) : 0;
+	int r = h->definitions || h->is_ageing ? begin(h, &e) : 0;
 
 	if (r >= 0)
 		r = write_definitions(h, &e);
 	if (r >= 0)
 		r = write_minutes(h, due_ns, &e);
 	if (r >= 0 && h->is_writing)
-		r = history_store_age(h->store, clock_real_ns() / NS_PER_MS, AGE_ROWS, &e);
+		r = history_store_age_within(h->store, clock_real_ns() / NS_PER_MS, AGE_NS, &e);
+	h->is_ageing = r > 0;
 	if (r >= 0)
 		r = commit(h, &e);
 	if (r < 0)

@@ -2,6 +2,8 @@
 #include "fleet/history_store.h"
 #include "sealed.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -221,11 +223,17 @@ static void series_go_with_their_stream(void **state)
 	define(s, a, 1, "not again");
 	define(s, a, 2, "web/1/2");
 	put(s, a, 0, 1);
+	assert_int_equal(
+		history_store_define(s, a,
+				     &(struct history_definition){
+					     .id = 3, .name = "fleeting", .unit = "s", .help = ""},
+				     NULL),
+		0);
 	b = stream(s, "web/2", other);
 	define(s, b, 1, "web/2/1");
 	put(s, b, 70, 1);
 	assert_int_equal(history_store_metrics(s, on_metric, &seen, NULL), 0);
-	assert_string_equal(seen.text, "tidegate_requests_total() ");
+	assert_string_equal(seen.text, "fleeting(s) tidegate_requests_total() ");
 	seen.text[0] = '\0';
 	history_store_series(s, seen.metric, START, START, on_row, &seen, NULL);
 	assert_string_equal(seen.text, "1:1 web/1 instance=web/1/1 1:2 web/1 instance=web/1/2 "
@@ -240,8 +248,27 @@ static void series_go_with_their_stream(void **state)
 	seen.text[0] = '\0';
 	history_store_series(s, seen.metric, 0, UINT64_MAX, on_row, &seen, NULL);
 	assert_string_equal(seen.text, "2:1 web/2 instance=web/2/1 ");
+	/* And a metric with its last series. */
+	seen.text[0] = '\0';
+	assert_int_equal(history_store_metrics(s, on_metric, &seen, NULL), 0);
+	assert_string_equal(seen.text, "tidegate_requests_total() ");
 	commit(s);
 	history_store_close(s);
+}
+
+static int count_of(const char *sql)
+{
+	sqlite3_stmt *q;
+	sqlite3 *db;
+	int n;
+
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &q, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+	n = sqlite3_column_int(q, 0);
+	sqlite3_finalize(q);
+	sqlite3_close(db);
+	return n;
 }
 
 static void bytes_are_bounded(void **state)
@@ -263,6 +290,48 @@ static void bytes_are_bounded(void **state)
 	assert_true(history_store_stats(s)->bytes <= o.bytes_max);
 	assert_true(history_store_stats(s)->bytes > o.bytes_max / 2);
 	assert_true(history_store_stats(s)->minutes_evicted > 0);
+	history_store_close(s);
+}
+
+/* As the thread of a large fleet does: a transaction a second, each with more rows than evict once
+ * took away. */
+static void bytes_are_bounded_while_it_is_written(void **state)
+{
+	struct history_options o = options;
+	struct history_store *s;
+	uint32_t streams[200];
+	uint64_t minute;
+
+	(void)state;
+	o.bytes_max = 192 << 10;
+	s = open_with(&o);
+	begin(s);
+	for (unsigned int i = 0; i < 200; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "web/%u", i);
+		streams[i] = stream(s, name, life);
+	}
+	commit(s);
+	for (minute = 0; minute < 40; minute++) {
+		begin(s);
+		for (unsigned int i = 0; i < 200; i++)
+			assert_int_equal(put(s, streams[i], minute, minute + 1), 1);
+		assert_true(history_store_age_within(s, START + minute * MINUTE_MS, 60 * NS_PER_S,
+						     NULL) >= 0);
+		commit(s);
+		assert_true(history_store_stats(s)->bytes <= o.bytes_max);
+	}
+	assert_true(history_store_stats(s)->minutes_evicted > 0);
+	/* Ticks alone do not suffice: ends go too, and then the streams that have none left. */
+	begin(s);
+	for (; minute < 400; minute++) {
+		for (unsigned int i = 0; i < 20; i++)
+			assert_int_equal(put(s, streams[0], minute * 20 + i, minute), 1);
+		assert_true(history_store_age(s, START + minute * 20 * MINUTE_MS, 64, NULL) >= 0);
+	}
+	commit(s);
+	assert_int_equal(count_of("SELECT count(*) FROM stream"), 1);
 	history_store_close(s);
 }
 
@@ -512,6 +581,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(series_go_with_their_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(bytes_are_bounded_while_it_is_written, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(what_does_not_fit_is_left_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(streams_are_limited, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_it_has_what_was_committed, setup, teardown),
