@@ -140,6 +140,7 @@ struct core_query *core_query_close(struct core_query *q)
 
 /* -------- the core's thread -------- */
 
+/* The thread may be held up where nobody asks for the time: the answer does not wait for it. */
 static int step(void *data, struct http_response *r)
 {
 	struct core_query_job *job = data;
@@ -148,13 +149,32 @@ static int step(void *data, struct http_response *r)
 	pthread_mutex_lock(&job->owner->lock);
 	is_done = job->is_done;
 	pthread_mutex_unlock(&job->owner->lock);
-	if (!is_done)
+	if (!is_done && clock_mono_ns() <= job->deadline_ns)
 		return 1;
+	if (!is_done) {
+		r->status = 503;
+		query_json_error(&r->body, "timeout", "it takes too long; ask for less");
+		return 0;
+	}
 	strbuf_fini(&r->body);
 	r->body = job->out;
 	job->out = (struct strbuf){0};
 	r->status = job->status;
 	return 0;
+}
+
+/* False: the thread has it. */
+static bool unlink_job(struct core_query *q, struct core_query_job *job)
+{
+	for (struct core_query_job **at = &q->first; *at; at = &(*at)->next) {
+		if (*at != job)
+			continue;
+		*at = job->next;
+		if (!*at)
+			q->end = at;
+		return true;
+	}
+	return false;
 }
 
 static void drop(void *data)
@@ -165,9 +185,9 @@ static void drop(void *data)
 
 	pthread_mutex_lock(&q->lock);
 	job->is_dropped = true;
-	is_mine = job->is_done;
+	is_mine = job->is_done || unlink_job(q, job);
 	pthread_mutex_unlock(&q->lock);
-	/* Else the thread frees it: it has it in hand, or finds that nobody waits. */
+	/* Else the thread has it in hand, sees that nobody waits, and frees it. */
 	if (is_mine)
 		core_query_job_free(job);
 }

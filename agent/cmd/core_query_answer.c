@@ -41,6 +41,11 @@ static bool is_over(void *data)
 	return core_query_is_over(((const struct selecting *)data)->source->job);
 }
 
+static bool source_is_over(void *data)
+{
+	return core_query_is_over(((const struct source *)data)->job);
+}
+
 static int on_series(void *data, const struct history_series *series)
 {
 	const struct selecting *s = data;
@@ -85,7 +90,7 @@ static int source_select(void *data, const struct query_selection *what, query_s
 
 static int values(const struct source *source, struct err *e)
 {
-	const struct query_source from = {source_select, (void *)(uintptr_t)source};
+	const struct query_source from = {source_select, (void *)(uintptr_t)source, source_is_over};
 	struct core_query_job *job = source->job;
 	const struct query_node *root = query_root(job->queries[0]);
 	struct matrix m;

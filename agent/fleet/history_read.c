@@ -63,6 +63,13 @@ struct history_reader *history_reader_close(struct history_reader *r)
 	return NULL;
 }
 
+static int ask_is_over(struct reading *g)
+{
+	if (!g->q->is_over || !g->q->is_over(g->q->data))
+		return 0;
+	return err_set(g->e, -ETIMEDOUT, "it takes too long; ask for less");
+}
+
 /* -------- lines of a stream -------- */
 
 static int grow(void **array, size_t *capacity, size_t need, size_t size)
@@ -295,8 +302,7 @@ static int read_minutes(struct reading *g, const struct history_pick *pick)
 	for (uint64_t at = from; at <= last && at <= g->q->to_ms && r >= 0; at += MINUTE_MS) {
 		struct minute *m = NULL;
 
-		if (g->q->is_over && g->q->is_over(g->q->data))
-			r = err_set(g->e, -ETIMEDOUT, "it takes too long; ask for less");
+		r = ask_is_over(g);
 		if (r >= 0)
 			r = minute_at(g, pick->stream, at, open, open_count, &m);
 		if (r == -ENOENT) {
@@ -328,7 +334,9 @@ static int lines_give(struct reading *g)
 			history_picks_describe(&g->picks, g->first[i], g->q, k, &s);
 			s.points = l->outputs[k].items;
 			s.point_count = l->outputs[k].count;
-			r = g->q->fn(g->q->data, &s);
+			r = ask_is_over(g);
+			if (r >= 0)
+				r = g->q->fn(g->q->data, &s);
 		}
 	}
 	return r;
@@ -435,6 +443,7 @@ int history_list(struct history_reader *reader, const struct history_request *q,
 	for (size_t i = 0; i < g.picks.count && r == 0; i++) {
 		if (i && history_picks_same(&g.picks, i - 1, i))
 			continue;
+		r = ask_is_over(&g);
 		for (size_t k = 0; k < HISTORY_OUTPUTS_MAX && r == 0; k++) {
 			struct history_series s;
 

@@ -12,6 +12,7 @@
 
 #define NAME       "__name__"
 #define MINUTE_MS  60000u
+#define ASK_STEPS  16              /* between questions whether it is over */
 #define THIN_LEAST (2 * MINUTE_MS) /* a range that holds two minutes' ends, mostly */
 
 int query_times_set(uint64_t start_ms, uint64_t end_ms, uint64_t step_ms, uint64_t lookback_ms,
@@ -174,25 +175,32 @@ static int give_owned(struct leaf *l)
 }
 
 /* Lives of an owner that have the same labels: increases add up, of instants the later counts. */
-static void values_join(struct leaf *l, const struct query_series *s, double *to)
+static int values_join(struct leaf *l, const struct query_series *s, double *to)
 {
+	const struct query_source *source = l->q->source;
 	const struct query_times *t = l->q->times;
+	struct query_window window;
+
+	query_window_init(&window, s->points, s->point_count, l->select->range_ms);
 
 	for (size_t i = 0; i < t->steps; i++) {
 		uint64_t at = query_time_ms(t, i);
 		double v = 0;
 
+		if (i % ASK_STEPS == 0 && source->is_over && source->is_over(source->data))
+			return err_set(l->q->e, -ETIMEDOUT, "it takes too long; ask for less");
 		if (!is_range(l)) {
 			if (query_at(s->points, s->point_count, at, t->lookback_ms, &v))
 				to[i] = v;
 			continue;
 		}
-		if (!query_increase(s->points, s->point_count, at, l->select->range_ms, &v))
+		if (!query_window_increase(&window, at, &v))
 			continue;
 		if (l->n->op == QUERY_RATE)
 			v /= (double)l->select->range_ms / 1000;
 		to[i] = matrix_is_none(to[i]) ? v : to[i] + v;
 	}
+	return 0;
 }
 
 static int on_series(void *data, const struct query_series *s)
@@ -216,7 +224,7 @@ static int on_series(void *data, const struct query_series *s)
 	r = query_matrix_find(l->q, &l->owned, labels, (unsigned int)s->label_count + 1, &to,
 			      &is_new);
 	if (r >= 0)
-		values_join(l, s, to->values);
+		r = values_join(l, s, to->values);
 	return r;
 }
 

@@ -34,6 +34,8 @@ struct query_source {
 	int (*select)(void *data, const struct query_selection *what, query_series_fn fn,
 		      void *fn_data, struct err *e);
 	void *data;
+	/* Asked now and then; NULL: never over. */
+	bool (*is_over)(void *data);
 };
 
 struct query_times {
@@ -47,6 +49,6 @@ int query_times_set(uint64_t start_ms, uint64_t end_ms, uint64_t step_ms, uint64
 		    struct query_times *ret, struct err *e);
 
 /* A scalar is one series without labels. -EINVAL: what the query asks makes no sense (two series
- * of the same labels), -E2BIG: a limit; and what the source says. */
+ * of the same labels), -E2BIG: a limit; -ETIMEDOUT: is_over said so; and what the source says. */
 int query_eval(const struct query_node *root, const struct query_times *times,
 	       const struct query_source *source, struct matrix *ret, struct err *e);

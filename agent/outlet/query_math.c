@@ -38,54 +38,105 @@ bool query_at(const struct point *points, size_t n, uint64_t time_ms, uint64_t l
 	return true;
 }
 
-struct window {
-	const struct point *first, *last;
-	size_t count;
-	double increase;
-};
-
-static void window_read(const struct point *points, size_t n, uint64_t start_ms, uint64_t end_ms,
-			struct window *ret)
+void query_window_init(struct query_window *w, const struct point *points, size_t n,
+		       uint64_t range_ms)
 {
-	*ret = (struct window){0};
-	for (size_t i = start_ms ? count_until(points, n, start_ms - 1) : 0; i < n; i++) {
-		const struct point *p = &points[i];
+	*w = (struct query_window){.points = points, .n = n, .range_ms = range_ms};
+}
 
-		if (p->time_ms > end_ms)
-			break;
+static void window_enter(struct query_window *w, uint64_t start_ms, uint64_t end_ms)
+{
+	if (!w->count) {
+		size_t from = start_ms ? count_until(w->points, w->n, start_ms - 1) : 0;
+
+		w->end = from > w->end ? from : w->end;
+	}
+	for (; w->end < w->n && w->points[w->end].time_ms <= end_ms; w->end++) {
+		const struct point *p = &w->points[w->end];
+
 		if (p->is_absent)
 			continue;
-		if (!ret->first)
-			ret->first = p;
-		else
-			ret->increase += p->value < ret->last->value ? p->value
-								     : p->value - ret->last->value;
-		ret->last = p;
-		ret->count++;
+		if (!w->count) {
+			w->first = w->end;
+		} else if (p->value < w->points[w->last].value) {
+			w->falls++;
+			w->is_summed = false;
+		}
+		w->last = w->end;
+		w->count++;
 	}
+}
+
+static void window_leave(struct query_window *w, uint64_t start_ms)
+{
+	while (w->count && w->points[w->first].time_ms < start_ms) {
+		double was = w->points[w->first].value;
+
+		if (!--w->count)
+			break;
+		do
+			w->first++;
+		while (w->points[w->first].is_absent);
+		if (w->points[w->first].value < was) {
+			w->falls--;
+			w->is_summed = false;
+		}
+	}
+}
+
+/* Added up anew where the falls in the window are others: subtracting those that left would leave
+ * their rounding behind. */
+static double window_fallen(struct query_window *w)
+{
+	double before = w->points[w->first].value;
+
+	if (w->is_summed || !w->falls)
+		return w->falls ? w->fallen : 0;
+	w->fallen = 0;
+	for (size_t i = w->first; i <= w->last; i++) {
+		if (w->points[i].is_absent)
+			continue;
+		if (w->points[i].value < before)
+			w->fallen += before;
+		before = w->points[i].value;
+	}
+	w->is_summed = true;
+	return w->fallen;
+}
+
+bool query_window_increase(struct query_window *w, uint64_t end_ms, double *ret)
+{
+	uint64_t start_ms = end_ms > w->range_ms ? end_ms - w->range_ms : 0;
+	double before, after, span, step, whole, increase;
+	const struct point *first, *last;
+
+	window_enter(w, start_ms, end_ms);
+	window_leave(w, start_ms);
+	first = &w->points[w->first];
+	last = &w->points[w->last];
+	if (w->count < 2 || last->time_ms == first->time_ms)
+		return false;
+	increase = last->value - first->value + window_fallen(w);
+	before = (double)(first->time_ms - start_ms);
+	after = (double)(end_ms - last->time_ms);
+	whole = span = (double)(last->time_ms - first->time_ms);
+	step = span / (double)(w->count - 1);
+	/* At this pace it would have been 0 then: it cannot have begun earlier. */
+	if (increase > 0 && first->value >= 0 && span * first->value / increase < before)
+		before = span * first->value / increase;
+	whole += before < step * 1.1 ? before : step / 2;
+	whole += after < step * 1.1 ? after : step / 2;
+	*ret = increase * whole / span;
+	return true;
 }
 
 bool query_increase(const struct point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
 		    double *ret)
 {
-	uint64_t start_ms = end_ms > range_ms ? end_ms - range_ms : 0;
-	double before, after, span, step, whole;
-	struct window w;
+	struct query_window w;
 
-	window_read(points, n, start_ms, end_ms, &w);
-	if (w.count < 2 || w.last->time_ms == w.first->time_ms)
-		return false;
-	before = (double)(w.first->time_ms - start_ms);
-	after = (double)(end_ms - w.last->time_ms);
-	whole = span = (double)(w.last->time_ms - w.first->time_ms);
-	step = span / (double)(w.count - 1);
-	/* At this pace it would have been 0 then: it cannot have begun earlier. */
-	if (w.increase > 0 && w.first->value >= 0 && span * w.first->value / w.increase < before)
-		before = span * w.first->value / w.increase;
-	whole += before < step * 1.1 ? before : step / 2;
-	whole += after < step * 1.1 ? after : step / 2;
-	*ret = w.increase * whole / span;
-	return true;
+	query_window_init(&w, points, n, range_ms);
+	return query_window_increase(&w, end_ms, ret);
 }
 
 static int compare(const void *a, const void *b)

@@ -16,6 +16,24 @@ bool query_at(const struct point *points, size_t n, uint64_t time_ms, uint64_t l
 bool query_increase(const struct point *points, size_t n, uint64_t end_ms, uint64_t range_ms,
 		    double *ret);
 
+/* The same, of one series at times that ascend: the window goes along, so that all of them cost
+ * about as much as the points. Borrows the points. */
+struct query_window {
+	const struct point *points;
+	size_t n;
+	uint64_t range_ms;
+	size_t end;         /* points before it were looked at */
+	size_t first, last; /* of those in the window that have a value */
+	size_t count;       /* of them */
+	size_t falls;       /* between them */
+	double fallen;      /* what the counter had come to before each */
+	bool is_summed;     /* fallen is that of this window */
+};
+
+void query_window_init(struct query_window *w, const struct point *points, size_t n,
+		       uint64_t range_ms);
+bool query_window_increase(struct query_window *w, uint64_t end_ms, double *ret);
+
 struct query_bucket {
 	double le, count; /* cumulative */
 };

@@ -51,7 +51,7 @@ static int select_series(void *data, const struct query_selection *what, query_s
 
 static void evaluate(const struct query *query, uint64_t end_ms, uint64_t step_ms)
 {
-	const struct query_source source = {select_series, NULL};
+	const struct query_source source = {select_series, NULL, NULL};
 	struct query_times times;
 	struct err e = {{0}};
 	struct strbuf out;

@@ -3,6 +3,7 @@
 #include "fleet/history_read.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -394,6 +395,7 @@ static void too_many_ticks(void **state)
 	struct history_request q;
 	struct history_reader *r;
 	struct teller t;
+	unsigned int one;
 	struct err e = {{0}};
 
 	(void)state;
@@ -428,6 +430,16 @@ static void too_many_ticks(void **state)
 	assert_int_equal(history_read(r, &q, &e), -E2BIG);
 	assert_non_null(strstr(e.text, "more than 3 KiB"));
 	assert_string_equal(g.text, "");
+	/* Each series is asked for: whoever takes it may take long. */
+	g = (struct reading){.name = "wait_bucket", .le = "1us", .patience = UINT_MAX};
+	q = request(&g, START, START + 5000);
+	assert_int_equal(history_read(r, &q, NULL), 0);
+	one = g.asked;
+	g = (struct reading){.name = "wait_bucket", .patience = UINT_MAX};
+	assert_int_equal(history_read(r, &q, NULL), 0);
+	assert_int_equal(g.asked, one + 2);
+	g = (struct reading){.name = "wait_bucket", .patience = one + 1};
+	assert_int_equal(history_read(r, &q, NULL), -ETIMEDOUT);
 	history_reader_close(r);
 }
 
@@ -454,6 +466,9 @@ static void limits(void **state)
 	assert_non_null(strstr(e.text, "too long"));
 	q.bound_count = HISTORY_BOUNDS_MAX + 1;
 	assert_int_equal(history_read(r, &q, NULL), -EINVAL);
+	g = (struct reading){.name = "wait_bucket", .patience = 1};
+	q = request(&g, START, START + HOUR);
+	assert_int_equal(history_list(r, &q, NULL), -ETIMEDOUT);
 	/* A list has no points. */
 	g = (struct reading){.name = "wait_bucket"};
 	q = request(&g, START, START + HOUR);

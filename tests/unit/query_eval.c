@@ -4,6 +4,7 @@
 #include "outlet/query_json.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,7 +72,16 @@ static int select_series(void *data, const struct query_selection *what, query_s
 	return r;
 }
 
-static const struct query_source source = {select_series, NULL};
+/* How often it is asked whether it is over, and from which question on it is. */
+static unsigned int asked, patience = UINT_MAX;
+
+static bool is_over(void *data)
+{
+	(void)data;
+	return ++asked >= patience;
+}
+
+static const struct query_source source = {select_series, NULL, is_over};
 
 /* The JSON of the answer, or the error. */
 static const char *ask(const char *text, uint64_t start_ms, uint64_t end_ms, uint64_t step_ms)
@@ -84,6 +94,7 @@ static const char *ask(const char *text, uint64_t start_ms, uint64_t end_ms, uin
 	struct matrix m;
 	int r = query_parse(text, &query, &e);
 
+	asked = 0;
 	if (r < 0)
 		return strcpy(answer, e.text);
 	r = query_times_set(start_ms, end_ms, step_ms, 10000, &times, &e);
@@ -195,6 +206,21 @@ static void what_makes_no_sense(void **state)
 	assert_non_null(strstr(ask("up{code=~\"(\"}", 5, 5, 0), "pattern"));
 }
 
+static void time_is_bounded(void **state)
+{
+	(void)state;
+	ask("sum(rate(up[20s]))", 100000, 160000, 1000);
+	assert_in_range(asked, 4 * 2, 4 * 61);
+	patience = 6;
+	assert_string_equal(ask("rate(up[20s])", 100000, 160000, 1000),
+			    "it takes too long; ask for less");
+	assert_int_equal(asked, patience);
+	assert_string_equal(ask("sum(up)", 100000, 160000, 1000),
+			    "it takes too long; ask for less");
+	assert_int_equal(asked, patience);
+	patience = UINT_MAX;
+}
+
 static void memory_is_bounded(void **state)
 {
 	char number[16];
@@ -295,6 +321,7 @@ int main(void)
 		cmocka_unit_test(quantiles),
 		cmocka_unit_test(ranges),
 		cmocka_unit_test(what_makes_no_sense),
+		cmocka_unit_test(time_is_bounded),
 		cmocka_unit_test(memory_is_bounded),
 		cmocka_unit_test(times),
 		cmocka_unit_test(texts),

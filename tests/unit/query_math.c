@@ -72,6 +72,65 @@ static void increases(void **state)
 	near(v, -1, 0); /* untouched */
 }
 
+/* From the definition, point by point. */
+static bool increase_of(const struct point *p, size_t n, uint64_t from_ms, uint64_t to_ms,
+			double *ret)
+{
+	const struct point *last = NULL;
+	size_t count = 0;
+
+	*ret = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (p[i].is_absent || p[i].time_ms < from_ms || p[i].time_ms > to_ms)
+			continue;
+		if (last)
+			*ret += p[i].value < last->value ? p[i].value : p[i].value - last->value;
+		last = &p[i];
+		count++;
+	}
+	return count > 1;
+}
+
+/* A window that goes along says what one that is made anew says, to the bit. */
+static void windows_that_move(void **state)
+{
+	static const uint64_t ranges[] = {1000, 7000, 60000}, steps[] = {300, 5000, 90000};
+	static struct point p[500];
+	unsigned int known = 0;
+
+	(void)state;
+	srand(7);
+	for (size_t i = 0; i < 500; i++) {
+		p[i].time_ms = 1000 * i + 20000 + (uint64_t)rand() % 900;
+		p[i].is_absent = rand() % 10 == 0;
+		p[i].value = i && rand() % 25 ? p[i - 1].value + rand() % 100 / 7.0 : 0.1;
+	}
+	for (size_t k = 0; k < 9; k++) {
+		uint64_t range = ranges[k / 3];
+		struct query_window w;
+
+		query_window_init(&w, p, 500, range);
+		for (uint64_t at = 500; at < 600000; at += steps[k % 3]) {
+			uint64_t from = at > range ? at - range : 0;
+			double moved = 0, anew = 0, increase;
+			bool is_there = query_window_increase(&w, at, &moved);
+
+			assert_int_equal(is_there, query_increase(p, 500, at, range, &anew));
+			assert_memory_equal(&moved, &anew, sizeof(anew));
+			assert_int_equal(is_there, increase_of(p, 500, from, at, &increase));
+			if (!is_there)
+				continue;
+			known++;
+			/* Extrapolated, by as much as the window is longer than its points. */
+			assert_true(moved >= increase - 1e-6 && moved <= 3 * increase + 1e-6);
+			near(w.points[w.last].value - w.points[w.first].value +
+				     (w.falls ? w.fallen : 0),
+			     increase, 1e-6);
+		}
+	}
+	assert_true(known > 1000);
+}
+
 static void quantiles(void **state)
 {
 	struct query_bucket b[] = {{INFINITY, 100}, {0.1, 50}, {0.5, 90}, {0.2, 80}};
@@ -98,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_instant_looks_back),
 		cmocka_unit_test(increases),
+		cmocka_unit_test(windows_that_move),
 		cmocka_unit_test(quantiles),
 	};
 
