@@ -51,6 +51,7 @@ struct uplink {
 	bool is_simple;    /* it has not got the dictionary of our frames */
 	bool has_missing;  /* frames wait for a key frame with this sequence or a higher one */
 	uint64_t key_sequence;
+	unsigned int closed_rounds; /* of frames that neither side can open, in this session */
 	struct uplink_missing missing;
 	unsigned int reasons; /* told since it was lost, beyond the first */
 	char why[160];        /* the last one told */
@@ -288,14 +289,6 @@ static void settle(struct uplink *u, struct uplink_request *q, const uint64_t *s
 	}
 }
 
-static bool has_unsettled(const struct uplink_request *q)
-{
-	for (unsigned int i = 0; i < q->frame_count; i++)
-		if (!q->frames[i].is_settled)
-			return true;
-	return false;
-}
-
 static bool is_current(const struct uplink *u, const uint8_t *incarnation)
 {
 	return memcmp(spool_incarnation(u->spool), incarnation, FRAME_INCARNATION_BYTES) == 0;
@@ -317,7 +310,7 @@ static void take_missing(struct uplink *u, struct uplink_request *q, const uint6
 			if (uplink_missing_covers(&u->missing, q->incarnation, missing[i]))
 				settle(u, q, &missing[i], 1, SPOOL_UNKNOWN);
 		uplink_missing_forget(&u->missing, q->incarnation);
-		if (!has_unsettled(q))
+		if (!uplink_request_is_open(q))
 			return; /* others have their first round */
 	}
 	u->has_missing = true;
@@ -325,14 +318,6 @@ static void take_missing(struct uplink *u, struct uplink_request *q, const uint6
 	u->key_sequence = is_current(u, q->incarnation) ? spool_next_sequence(u->spool) : 0;
 	if (u->key_sequence && u->events.on_need_key)
 		u->events.on_need_key(u->events.data, u->address);
-}
-
-static bool holds_from(const struct uplink_request *q, uint64_t sequence)
-{
-	for (unsigned int i = 0; i < q->frame_count; i++)
-		if (q->frames[i].sequence >= sequence && q->frames[i].is_settled)
-			return true;
-	return false;
 }
 
 static bool is_drained(const struct uplink *u)
@@ -348,11 +333,28 @@ static void check_missing(struct uplink *u, const struct uplink_request *q)
 {
 	if (!u->has_missing)
 		return;
-	if (u->key_sequence ? is_current(u, q->incarnation) && holds_from(q, u->key_sequence)
+	if (u->key_sequence ? is_current(u, q->incarnation) &&
+				      uplink_request_settled_from(q, u->key_sequence)
 			    : is_drained(u)) {
 		u->has_missing = false;
 		begin_anew(u);
 	}
+}
+
+/* Packed with a dictionary that is neither there nor here: after some rounds they are given up. */
+static void take_closed(struct uplink *u, struct uplink_request *q, uint32_t dictionary)
+{
+	bool is_over = u->closed_rounds >= UPLINK_UNKNOWN_ROUNDS, is_any = false;
+
+	for (unsigned int i = 0; i < q->frame_count; i++) {
+		if (q->frames[i].is_settled || q->frames[i].closed != dictionary)
+			continue;
+		is_any = true;
+		if (is_over)
+			settle(u, q, &q->frames[i].sequence, 1, SPOOL_UNKNOWN);
+	}
+	if (is_any && !is_over)
+		u->closed_rounds++;
 }
 
 static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__UplinkReply *m)
@@ -362,9 +364,13 @@ static void take_ok(struct uplink *u, struct uplink_request *q, const Tidegate__
 	settle(u, q, m->acknowledged, m->n_acknowledged, SPOOL_ACKNOWLEDGED);
 	settle(u, q, m->refused, m->n_refused, SPOOL_REFUSED);
 	take_missing(u, q, m->missing, m->n_missing);
+	if (m->dictionary && q->is_simple)
+		take_closed(u, q, m->dictionary);
 	u->is_proven = true;
 	u->timeout_now_ns -= (u->timeout_now_ns - u->timeout_ns) / 8;
 	dialer_prove(u->dialer);
+	if (uplink_request_is_open(q) && !u->has_missing)
+		return;
 	u->backoff_now_ns = UPLINK_BACKOFF_LEAST_NS;
 	if (u->stats.is_lost) {
 		uint64_t frames;
@@ -383,8 +389,10 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 	switch (m->status) {
 	case TIDEGATE__UPLINK_REPLY__STATUS__OK:
 	case TIDEGATE__UPLINK_REPLY__STATUS__NEED_KEY:
-		take_ok(u, q, m);
 		/* It may have been upgraded in between: each session asks anew. */
+		if (had_hello)
+			u->closed_rounds = 0;
+		take_ok(u, q, m);
 		if (had_hello)
 			u->is_simple = false;
 		if (m->dictionary && !q->is_simple) {
@@ -395,7 +403,7 @@ static void take_reply(struct uplink *u, struct uplink_request *q, const Tidegat
 			return;
 		}
 		request_end(q);
-		if (has_unsettled(q) && !u->has_missing)
+		if (uplink_request_is_open(q) && !u->has_missing)
 			trouble(u, "a reply left frames open", UPLINK_BACKOFF_LEAST_NS);
 		else
 			check_missing(u, q);

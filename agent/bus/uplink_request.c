@@ -80,10 +80,12 @@ static int begin(struct uplink_request *q, uint32_t session,
 
 /* The frame as it goes out. *ret_owned is to be freed. */
 static int frame_of(const struct uplink_request *q, const struct spool_record *record,
-		    const uint8_t **ret_data, size_t *ret_size, uint8_t **ret_owned)
+		    const uint8_t **ret_data, size_t *ret_size, uint8_t **ret_owned,
+		    uint32_t *ret_closed)
 {
 	int r;
 
+	*ret_closed = 0;
 	*ret_owned = NULL;
 	*ret_data = record->data;
 	*ret_size = record->size;
@@ -93,6 +95,8 @@ static int frame_of(const struct uplink_request *q, const struct spool_record *r
 	if (r == -ENOMEM)
 		return r;
 	/* What cannot be opened here goes as it is: the receiver says what it is. */
+	if (r < 0)
+		*ret_closed = frame_dictionary_of(record->data, record->size);
 	if (r < 0 || !*ret_owned)
 		*ret_size = record->size;
 	else
@@ -119,9 +123,10 @@ int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum s
 	while (q->frame_count < UPLINK_MESSAGE_FRAMES && spool_cursor_peek(c, end, &record)) {
 		_cleanup_free_ uint8_t *owned = NULL;
 		const uint8_t *frame;
+		uint32_t closed;
 		size_t size;
 
-		r = frame_of(q, &record, &frame, &size, &owned);
+		r = frame_of(q, &record, &frame, &size, &owned, &closed);
 		if (r < 0)
 			return r;
 		if (!q->frame_count) {
@@ -140,6 +145,7 @@ int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum s
 		q->frames[q->frame_count++] = (struct uplink_frame){
 			.sequence = record.sequence,
 			.size = (uint32_t)record.size,
+			.closed = closed,
 		};
 		spool_cursor_take(c, end);
 	}
@@ -152,4 +158,20 @@ struct uplink_frame *uplink_request_find(struct uplink_request *q, uint64_t sequ
 		if (q->frames[i].sequence == sequence)
 			return &q->frames[i];
 	return NULL;
+}
+
+bool uplink_request_is_open(const struct uplink_request *q)
+{
+	for (unsigned int i = 0; i < q->frame_count; i++)
+		if (!q->frames[i].is_settled)
+			return true;
+	return false;
+}
+
+bool uplink_request_settled_from(const struct uplink_request *q, uint64_t sequence)
+{
+	for (unsigned int i = 0; i < q->frame_count; i++)
+		if (q->frames[i].sequence >= sequence && q->frames[i].is_settled)
+			return true;
+	return false;
 }

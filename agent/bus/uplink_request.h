@@ -8,6 +8,7 @@
 struct uplink_frame {
 	uint64_t sequence;
 	uint32_t size;
+	uint32_t closed; /* the dictionary without which it cannot be opened here either; 0: none */
 	bool is_settled;
 };
 
@@ -37,3 +38,7 @@ int uplink_request_fill(struct uplink_request *q, struct spool_cursor *c, enum s
 			void *data);
 
 struct uplink_frame *uplink_request_find(struct uplink_request *q, uint64_t sequence);
+/* Some of its frames are not settled. */
+bool uplink_request_is_open(const struct uplink_request *q);
+/* One with this sequence or a higher one is. */
+bool uplink_request_settled_from(const struct uplink_request *q, uint64_t sequence);

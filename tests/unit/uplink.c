@@ -6,6 +6,7 @@
 #include "bus/uplink.h"
 
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/str.h"
 #include "tidegate.pb-c.h"
 
@@ -37,6 +38,7 @@ enum trouble {
 	TROUBLE_REFUSED = 32, /* once */
 	TROUBLE_POISON = 64,  /* one frame is refused for ever */
 	TROUBLE_OLD = 128,    /* it has not got the dictionary */
+	TROUBLE_CLOSED = 256, /* one frame is packed with a dictionary that nobody has */
 };
 
 struct applied {
@@ -137,6 +139,8 @@ static uint64_t total(const struct test *t, int c)
 	return sum;
 }
 
+#define STRANGE 77u /* no such dictionary */
+
 static char not_there[] = "frame: needs dictionary 1, here are: 0";
 
 static void take_frames(struct test *t, const Tidegate__Uplink *m, Tidegate__UplinkReply *reply)
@@ -147,6 +151,12 @@ static void take_frames(struct test *t, const Tidegate__Uplink *m, Tidegate__Upl
 		if ((t->troubles & TROUBLE_OLD) &&
 		    frame_dictionary_of(m->frames[i].data, m->frames[i].len)) {
 			reply->dictionary = 1;
+			reply->why = not_there;
+			t->unreadable++;
+			continue;
+		}
+		if (frame_dictionary_of(m->frames[i].data, m->frames[i].len) == STRANGE) {
+			reply->dictionary = STRANGE;
 			reply->why = not_there;
 			t->unreadable++;
 			continue;
@@ -286,6 +296,20 @@ static void aggregator_open(struct test *t)
 
 /* -------- sender -------- */
 
+/* RFC 8878: the id stands behind magic, descriptor and the window's byte, where there is one. */
+static void dictionary_change(uint8_t *data, size_t size)
+{
+	uint8_t *zstd = data + FRAME_SEAL_BYTES, descriptor = zstd[4];
+	uint32_t crc;
+
+	assert_int_equal(descriptor & 3, 1);
+	zstd[5 + !(descriptor & 0x20)] = STRANGE;
+	crc = crc32c(0, zstd, size - FRAME_SEAL_BYTES);
+	for (unsigned int i = 0; i < 4; i++)
+		data[1 + i] = (uint8_t)(crc >> 8 * i);
+	assert_int_equal(frame_dictionary_of(data, size), STRANGE);
+}
+
 static void frame_make(struct test *t)
 {
 	static const char *const names[COUNTERS] = {"0", "1", "2"};
@@ -311,8 +335,17 @@ static void frame_make(struct test *t)
 		assert_int_equal(frame_encoder_series(t->encoder, &s), 0);
 	}
 	assert_int_equal(frame_encoder_finish(t->encoder, &data, &size, &samples), 0);
-	assert_int_equal(spool_append(t->spool, 1000, data, size, NULL), 0);
 	t->frames++;
+	if ((t->troubles & TROUBLE_CLOSED) && t->frames == 1) {
+		uint8_t copy[4096];
+
+		assert_true(size <= sizeof(copy));
+		memcpy(copy, data, size);
+		dictionary_change(copy, size);
+		assert_int_equal(spool_append(t->spool, 1000, copy, size, NULL), 0);
+		return;
+	}
+	assert_int_equal(spool_append(t->spool, 1000, data, size, NULL), 0);
 }
 
 static void on_source(void *data)
@@ -353,7 +386,8 @@ static void on_refused(void *data, const char *address, const char *why)
 	struct test *t = data;
 
 	(void)address;
-	assert_string_equal(why, t->troubles & TROUBLE_OLD ? not_there : "not you");
+	assert_string_equal(why,
+			    t->troubles & (TROUBLE_OLD | TROUBLE_CLOSED) ? not_there : "not you");
 	t->refused++;
 }
 
@@ -504,6 +538,30 @@ static void test_dictionary_is_not_there(void **state)
 	assert_true(t->refused > 0 && t->refused <= t->hellos);
 }
 
+/* What neither side can open is tried some times, then given up and counted; all else arrives. */
+static void test_nobody_has_the_dictionary(void **state)
+{
+	struct test *t = *state;
+	struct spool_stats stats;
+
+	aggregator_open(t);
+	uplink_make(t);
+	t->needs_key = true;
+	run(t, TROUBLE_CLOSED, 1);
+	assert_int_equal(t->frames, 1);
+	/* As it is; then three rounds without, and one that gives it up. */
+	assert_int_equal(t->unreadable, 5);
+	spool_stats(t->spool, &stats);
+	assert_int_equal(stats.dropped_unknown, 1);
+	assert_int_equal(t->lost, 1);
+	assert_int_equal(t->returned, 1);
+	t->needs_key = true;
+	run(t, 0, 50);
+	for (uint64_t s = 2; s <= t->frames; s++)
+		assert_true(t->applied[s].is_applied);
+	check_totals(t);
+}
+
 static void test_nobody_there_at_first(void **state)
 {
 	struct test *t = *state;
@@ -632,6 +690,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unknown_for_ever, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_troubles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dictionary_is_not_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nobody_has_the_dictionary, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_address, setup, teardown),
 	};
 
