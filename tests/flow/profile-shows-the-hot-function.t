@@ -67,7 +67,8 @@ ok $? "and has a frame of the function"
 no_profiles; ok $? "no profile stays behind"
 
 # One of the two dies in the middle.
-victim=$(find "$run/app" -name '[0-9]*.seg' -printf '%f\n' | sed 's/-.*//' | head -1)
+asked=$(find "$run/app" -name '[0-9]*.seg' -printf '%f\n' | sed 's/-.*//')
+victim=${asked%%$'\n'*}
 profile --gateway nginx --seconds 2 >"$world/folded" 2>"$world/said" &
 first=$!
 wanted() { [ "$(grep -c 'a profile is wanted gateway=nginx' "$world/agent.log")" = 2 ]; }
@@ -75,7 +76,9 @@ wait_for 5 wanted && kill -KILL "$victim"
 wait $first; is $? 0 "a profile goes on when a worker is killed"
 grep -q "no answer from 1 process: $victim" "$world/said"; ok $? "that one is named"
 grep -q price_of "$world/folded"; ok $? "the others answer, on standard output"
-no_profiles; ok $? "and nothing stays behind"
+# The worker that nginx puts in its place may see the wish as well; its answer is swept later.
+left=$(find "$run/app" -name '*.folded' -printf '%f\n' | sed 's/-.*//' | grep -Fx "$asked")
+is "$left" "" "and nothing stays behind of those that were asked"
 kill "$load" 2>/dev/null
 grep -E '\[(alert|emerg|crit)\]' "$world/nginx/logs/error.log" | grep -v "signal 9" | sed 's/^/# /' | tee "$world/alerts"
 is "$(wc -l <"$world/alerts")" 0 "nginx had nothing to complain of"
