@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define URI_AGENT "tidegate://agent/"
+#define URI_AGENT      "tidegate://agent/"
+#define URI_AGGREGATOR "tidegate://aggregator/"
+#define AGGREGATOR     '*' /* begins a name of the latter; no other name has one */
 
 void passport_init(struct passport *p, enum passport_kind kind, const char *peer)
 {
@@ -27,12 +29,14 @@ static bool name_is_plain(const char *name, size_t size)
 	return true;
 }
 
-static int add(struct passport *p, const char *name, size_t size)
+static int add(struct passport *p, const char *name, size_t size, bool is_aggregator)
 {
 	if (!name_is_plain(name, size))
 		return -EINVAL;
-	if (size + 1 > sizeof(p->names) - p->size)
+	if (size + 1 + is_aggregator > sizeof(p->names) - p->size)
 		return -ENOBUFS;
+	if (is_aggregator)
+		p->names[p->size++] = AGGREGATOR;
 	if (size)
 		memcpy(p->names + p->size, name, size);
 	p->names[p->size + size] = '\0';
@@ -46,19 +50,21 @@ int passport_add_dns(struct passport *p, const char *name, size_t size)
 	 * slash: one that has was made to look like something else. */
 	if (!size || memchr(name, '/', size))
 		return -EINVAL;
-	return add(p, name, size);
+	return add(p, name, size, false);
 }
 
 int passport_add_uri(struct passport *p, const char *uri, size_t size)
 {
-	const size_t head = strlen(URI_AGENT);
+	const bool is_aggregator = size >= strlen(URI_AGGREGATOR) &&
+				   memcmp(uri, URI_AGGREGATOR, strlen(URI_AGGREGATOR)) == 0;
+	const size_t head = strlen(is_aggregator ? URI_AGGREGATOR : URI_AGENT);
 
-	if (size < head || memcmp(uri, URI_AGENT, head) != 0)
+	if (!is_aggregator && (size < head || memcmp(uri, URI_AGENT, head) != 0))
 		return -EINVAL;
 	/* "//" after the head: "/" would cover no id that anybody means. */
 	if (size > head && uri[head] == '/')
 		return -EINVAL;
-	return add(p, uri + head, size - head);
+	return add(p, uri + head, size - head, is_aggregator);
 }
 
 bool passport_name_covers(const char *name, const char *id)
@@ -79,8 +85,18 @@ bool passport_allows(const struct passport *p, const char *agent)
 	if (p->kind == PASSPORT_LOCAL)
 		return true;
 	for (size_t at = 0; at < p->size; at += strlen(p->names + at) + 1)
-		if (passport_name_covers(p->names + at, agent))
+		if (p->names[at] != AGGREGATOR && passport_name_covers(p->names + at, agent))
 			return true;
+	return false;
+}
+
+bool passport_allows_sums(const struct passport *p, const char *id)
+{
+	if (p->kind == PASSPORT_LOCAL)
+		return true;
+	for (size_t at = 0; at < p->size; at += strlen(p->names + at) + 1)
+		if (p->names[at] == AGGREGATOR && passport_name_covers(p->names + at + 1, id))
+			return passport_allows(p, id);
 	return false;
 }
 
@@ -89,7 +105,7 @@ bool passport_is_under(const struct passport *p, const char *const *names, size_
 	if (!n || p->kind == PASSPORT_LOCAL)
 		return true;
 	for (size_t at = 0; at < p->size; at += strlen(p->names + at) + 1)
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < n && p->names[at] != AGGREGATOR; i++)
 			if (passport_name_covers(names[i], p->names + at))
 				return true;
 	return false;

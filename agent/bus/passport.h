@@ -13,6 +13,9 @@
  * and those that begin with team-a/. URI tidegate://agent/team-a/: only the latter. URI
  * tidegate://agent/: every id. Bytes are compared as they are; a name with a wildcard, a percent
  * sign or a control character authorises nothing, because somebody would read it in another way.
+ *
+ * To speak as an aggregator (a hello that says `sums`) takes a name beside these: URI
+ * tidegate://aggregator/ID, by the same rule. Sums count as those of many agents.
  */
 #pragma once
 
@@ -47,6 +50,8 @@ int passport_add_uri(struct passport *p, const char *uri, size_t size);
 /* Whether a name authorises an id: the rule above, "" is every id. */
 bool passport_name_covers(const char *name, const char *id);
 bool passport_allows(const struct passport *p, const char *agent);
+/* Whether it may speak for this id as an aggregator, too. */
+bool passport_allows_sums(const struct passport *p, const char *id);
 /* Whether one of the certificate's names lies under one of these; none listed: all. */
 bool passport_is_under(const struct passport *p, const char *const *names, size_t n);
 

@@ -300,18 +300,21 @@ static void on_uplink(struct core *c, const struct gatelink_handle *handle, cons
 	}
 }
 
-static bool may_speak(void *data, const char *agent)
+static bool may_speak(void *data, const char *agent, bool is_sum)
 {
 	struct core *c = data;
 	uint64_t suppressed;
 	char shown[128];
 
-	if (passport_allows(c->from, agent))
+	if (is_sum ? passport_allows_sums(c->from, agent) : passport_allows(c->from, agent))
 		return true;
 	if (log_allowed(&c->foreign_said, clock_mono_ns(), &suppressed)) {
 		str_clean(shown, sizeof(shown), agent);
 		log_warning("core",
-			    "a client speaks for an agent that its certificate does not name",
+			    is_sum ? "a client speaks as an aggregator that its certificate does "
+				     "not name as one"
+				   : "a client speaks for an agent that its certificate does not "
+				     "name",
 			    "peer=%s agent=\"%s\" certificate=\"%s\" others=%lu", c->from->peer,
 			    shown, c->from->size ? c->from->names : "", (unsigned long)suppressed);
 	}

@@ -78,6 +78,8 @@ void fleet_set_life(struct fleet *f, uint64_t life);
 
 /* The agent's name; NULL for an unknown session. Borrowed until the incarnation departs. */
 const char *fleet_session_agent(const struct fleet *f, uint32_t session);
+/* Whether that is an aggregator. */
+bool fleet_session_is_sum(const struct fleet *f, uint32_t session);
 
 /* Folds what was silent for longer than this into the base of its groups and forgets it. */
 void fleet_depart(struct fleet *f, uint64_t now_ms, uint64_t silence_ms);

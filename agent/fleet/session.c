@@ -50,6 +50,13 @@ const char *fleet_session_agent(const struct fleet *f, uint32_t session)
 	return inc ? inc->agent->id : NULL;
 }
 
+bool fleet_session_is_sum(const struct fleet *f, uint32_t session)
+{
+	const struct fleet_incarnation *inc = fleet_find_session(f, session);
+
+	return inc && inc->agent->is_sum;
+}
+
 static int grow(struct fleet *f)
 {
 	uint32_t capacity = f->slot_count ? f->slot_count * 2 : SLOTS_FIRST;

@@ -112,9 +112,9 @@ static int hello_replay(struct uplink *u, const uint8_t *payload, size_t size)
 	return fleet_say_hello(u->fleet, &h, session, now_ms, &session, NULL);
 }
 
-static bool may_speak(struct uplink *u, const char *agent)
+static bool may_speak(struct uplink *u, const char *agent, bool is_sum)
 {
-	if (!u->may_speak || u->may_speak(u->data, agent))
+	if (!u->may_speak || u->may_speak(u->data, agent, is_sum))
 		return true;
 	u->stats.foreign++;
 	return false;
@@ -141,8 +141,11 @@ static int hello_handle(struct uplink *u, const Tidegate__Hello *hello, uint64_t
 		hello_refuse(u, a, h.agent, "");
 		return 0;
 	}
-	if (!may_speak(u, h.agent)) {
-		refuse(u, a, "hello: the certificate does not authorise this agent id");
+	if (!may_speak(u, h.agent, h.is_sum)) {
+		refuse(u, a,
+		       h.is_sum ? "hello: the certificate does not authorise this id as an "
+				  "aggregator's"
+				: "hello: the certificate does not authorise this agent id");
 		return 0;
 	}
 	for (unsigned int i = 0; i < FLEET_AGENT_LABELS; i++) {
@@ -314,7 +317,8 @@ static int request_handle(struct uplink *u, const Tidegate__Uplink *request, uin
 	agent = fleet_session_agent(u->fleet, a->reply.session);
 	/* Another's session is as good as none: who kept a number from a log that was lost since says
 	 * hello and goes on, who guessed one learns nothing. */
-	if (!agent || (!request->hello && !may_speak(u, agent))) {
+	if (!agent || (!request->hello &&
+		       !may_speak(u, agent, fleet_session_is_sum(u->fleet, a->reply.session)))) {
 		say(a, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
 		return 0;
 	}

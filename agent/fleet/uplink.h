@@ -28,9 +28,9 @@ typedef void (*uplink_applied_fn)(void *data, uint32_t session, struct frame *ta
 typedef void (*uplink_sealed_fn)(void *data, uint32_t session, const struct frame *frame,
 				 const uint8_t *sealed, size_t size);
 typedef void (*uplink_hello_fn)(void *data, const char *agent, uint64_t now_ms);
-/* Whether who sent the request at hand may speak for this agent. Asked about the agent of the hello
+/* Whether who sent the request at hand may speak for this agent, which sends sums or not. Asked about the agent of the hello
  * and about that of the session, in every request: a session is a number that can be guessed. */
-typedef bool (*uplink_may_speak_fn)(void *data, const char *agent);
+typedef bool (*uplink_may_speak_fn)(void *data, const char *agent, bool is_sum);
 
 enum uplink_refusal { UPLINK_REFUSED_REQUEST, UPLINK_REFUSED_HELLO, UPLINK_REFUSED_FRAME };
 #define UPLINK_REFUSALS 3

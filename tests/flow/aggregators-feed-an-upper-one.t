@@ -15,7 +15,9 @@ authority_new ours && certificate top-tls ours IP:127.0.0.1 ||
 aggregator_write top "$(tls_section top-tls)"
 sed -i 's|address: tcp://|address: tls+tcp://|' "$world/top.yaml"
 for name in "${lowers[@]}"; do
-	certificate "$name-tls" ours "DNS:$name" || echo "Bail out! no certificate"
+	as=
+	[ "$name" = west-1 ] || as=",URI:tidegate://aggregator/$name"
+	certificate "$name-tls" ours "DNS:$name$as" || echo "Bail out! no certificate"
 	aggregator_write "$name" "$(tls_section "$name-tls")
 	uplink:
 	  id: $name
@@ -33,6 +35,12 @@ for name in "${east[@]}" "${west[@]}"; do agent_begin "$name"; feed_begin "$name
 for name in top "${lowers[@]}"; do
 	wait_for 10 aggregator_is_ready "$name"; ok $? "$name is ready"
 done
+
+# One's certificate names it, but not as an aggregator: it is refused until it has another.
+refused() { grep -q 'speaks as an aggregator.*agent="west-1"' "$world/top.log"; }
+wait_for 10 refused; ok $? "who is no aggregator by its certificate feeds nobody"
+is "$(told_by top west)" "" "nothing of it is at the top"
+certificate west-1-tls ours "DNS:west-1,URI:tidegate://aggregator/west-1" || echo "Bail out! no certificate"
 
 has_begun() { [ -n "$(told_by top east)" ] && [ -n "$(told_by top west)" ]; }
 wait_for 10 has_begun; ok $? "sums of both clusters are at the top"

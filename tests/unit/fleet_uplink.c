@@ -330,11 +330,12 @@ static void test_rubbish(void **state)
 
 /* Whom the sender of the next request may speak for. */
 static const char *spoken_for;
+static bool spoken_as_sum;
 
-static bool may_speak(void *data, const char *agent)
+static bool may_speak(void *data, const char *agent, bool sums)
 {
 	(void)data;
-	return strcmp(agent, spoken_for) == 0;
+	return strcmp(agent, spoken_for) == 0 && (!sums || spoken_as_sum);
 }
 
 static void test_foreign_agents(void **state)
@@ -378,6 +379,38 @@ static void test_foreign_agents(void **state)
 	tidegate__uplink_reply__free_unpacked(reply, NULL);
 	assert_int_equal(uplink_state.stats.foreign, 2);
 	assert_int_equal(counter_now("tidegate_accepts_total"), 20);
+}
+
+/* Who may speak for it as an agent may not as an aggregator, with a hello or a session. */
+static void test_foreign_sums(void **state)
+{
+	uint8_t frame[4096];
+	Tidegate__UplinkReply *reply;
+	size_t size = frame_make(1, true, frame);
+	uint32_t session;
+
+	(void)state;
+	uplink_state.may_speak = may_speak;
+	spoken_for = "a";
+	is_sum = true;
+	spoken_as_sum = false;
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__REFUSED);
+	assert_string_equal(reply->why,
+			    "hello: the certificate does not authorise this id as an aggregator's");
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	spoken_as_sum = true;
+	reply = ask(0, true, frame, size);
+	assert_int_equal(reply->n_acknowledged, 1);
+	session = reply->session;
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	spoken_as_sum = false;
+	size = frame_make(2, false, frame);
+	reply = ask(session, false, frame, size);
+	assert_int_equal(reply->status, TIDEGATE__UPLINK_REPLY__STATUS__NEED_HELLO);
+	tidegate__uplink_reply__free_unpacked(reply, NULL);
+	assert_int_equal(uplink_state.stats.foreign, 2);
+	is_sum = false;
 }
 
 /* Who speaks a later version is not taken at its word, and is told so. */
@@ -434,10 +467,11 @@ static void test_unknown_dictionary(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		TEST(test_a_life),        TEST(test_sums),          TEST(test_names),
-		TEST(test_life),          TEST(test_later_version), TEST(test_unknown_dictionary),
-		TEST(test_damaged_frame), TEST(test_rubbish),       TEST(test_foreign_agents)};
+	const struct CMUnitTest tests[] = {TEST(test_a_life),         TEST(test_sums),
+					   TEST(test_names),          TEST(test_life),
+					   TEST(test_later_version),  TEST(test_unknown_dictionary),
+					   TEST(test_damaged_frame),  TEST(test_rubbish),
+					   TEST(test_foreign_agents), TEST(test_foreign_sums)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

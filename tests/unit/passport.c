@@ -84,6 +84,41 @@ static void names(void **state)
 	assert_true(passport_allows(&p, "team-c"));
 }
 
+/* Who may speak for an id may not say that it is an aggregator, nor the other way. */
+static void aggregators(void **state)
+{
+	struct passport p = named(), q;
+	const char *const only[] = {"east", "*east"};
+	uint8_t bytes[PASSPORT_BYTES_MAX];
+
+	(void)state;
+	assert_int_equal(uri(&p, "tidegate://agent/east"), 0);
+	assert_int_equal(dns(&p, "west"), 0);
+	assert_false(passport_allows_sums(&p, "east"));
+	p = named();
+	assert_int_equal(uri(&p, "tidegate://aggregator/east"), 0);
+	assert_false(passport_allows_sums(&p, "east"));
+	assert_false(passport_allows(&p, "east"));
+	assert_false(passport_allows(&p, "*east"));
+	assert_false(passport_is_under(&p, only, 2));
+	assert_int_equal(uri(&p, "tidegate://agent/"), 0);
+	assert_true(passport_allows_sums(&p, "east"));
+	assert_true(passport_allows_sums(&p, "east/1"));
+	assert_false(passport_allows_sums(&p, "west"));
+	assert_int_equal(passport_unpack(bytes, passport_pack(&p, bytes), &q),
+			 (int)passport_pack(&p, bytes));
+	assert_true(passport_allows_sums(&q, "east"));
+	assert_false(passport_allows_sums(&q, "west"));
+	assert_int_equal(uri(&q, "tidegate://aggregator/"), 0);
+	assert_true(passport_allows_sums(&q, "west"));
+	assert_int_equal(uri(&q, "tidegate://aggregator//"), -EINVAL);
+	assert_int_equal(uri(&q, "tidegate://aggregator/*"), -EINVAL);
+	assert_int_equal(uri(&q, "tidegate://aggregator"), -EINVAL);
+	assert_int_equal(uri(&q, "tidegate://agent/*east"), -EINVAL);
+	passport_init(&p, PASSPORT_LOCAL, "");
+	assert_true(passport_allows_sums(&p, "east"));
+}
+
 static void useless_names(void **state)
 {
 	struct passport p = named();
@@ -198,9 +233,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(covers),        cmocka_unit_test(names),
-		cmocka_unit_test(useless_names), cmocka_unit_test(local),
-		cmocka_unit_test(subscribers),   cmocka_unit_test(full),
-		cmocka_unit_test(travels),       cmocka_unit_test(fills_exactly),
+		cmocka_unit_test(aggregators),   cmocka_unit_test(useless_names),
+		cmocka_unit_test(local),         cmocka_unit_test(subscribers),
+		cmocka_unit_test(full),          cmocka_unit_test(travels),
+		cmocka_unit_test(fills_exactly),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
