@@ -19,6 +19,8 @@
 #define FILE_NAME "history.db"
 /* A log of so many times its limit is folded whatever the history's disk does. */
 #define PATIENCE 4
+/* Where nothing goes on meanwhile, at the start and at the end: within what the supervisor gives. */
+#define WAIT_MS 2000
 
 /* -------- folds -------- */
 
@@ -32,14 +34,27 @@ static void fold_write(struct core *c)
 		log_info("core", "snapshot written", "agents=%zu", merge_agent_count(c->fleet));
 }
 
+static bool is_log_long(const struct core *c)
+{
+	return commitlog_stats(c->log)->bytes >= PATIENCE * c->config->fleet_log_bytes;
+}
+
 void core_fold(struct core *c)
 {
+	bool is_reached = true;
+
 	if (c->history) {
 		if (!c->is_folding)
 			history_fold_begin(c->history);
-		history_fold_wait(c->history);
+		is_reached = history_fold_wait(c->history, WAIT_MS);
 	}
-	fold_write(c);
+	/* What history lacks is in the log: the next start gives it once more. A damaged log is
+	 * written anew all the same. */
+	if (is_reached || !c->is_ready || is_log_long(c))
+		fold_write(c);
+	else
+		log_warning("core", "history is slow, the log is left as it is", "log_bytes=%lu",
+			    (unsigned long)commitlog_stats(c->log)->bytes);
 	if (c->history)
 		history_fold_end(c->history);
 	c->is_folding = false;
@@ -60,7 +75,7 @@ void core_fold_begin(struct core *c)
 		fold_write(c);
 	} else if (!c->is_folding) {
 		c->is_folding = history_fold_begin(c->history);
-	} else if (commitlog_stats(c->log)->bytes >= PATIENCE * c->config->fleet_log_bytes) {
+	} else if (is_log_long(c)) {
 		log_warning("core", "history is slow, the log is folded without waiting for it",
 			    "log_bytes=%lu", (unsigned long)commitlog_stats(c->log)->bytes);
 		fold_write(c);

@@ -60,6 +60,7 @@ int history_open(const char *path, const struct history_options *options, struct
 		 struct err *e)
 {
 	struct history *h = calloc(1, sizeof(*h));
+	pthread_condattr_t attr;
 	int r;
 
 	if (!h)
@@ -68,7 +69,10 @@ int history_open(const char *path, const struct history_options *options, struct
 	h->definitions_end = &h->definitions;
 	r = history_queue_init(&h->queue, HISTORY_QUEUE_BYTES);
 	pthread_mutex_init(&h->open_lock, NULL);
-	pthread_cond_init(&h->folded, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&h->folded, &attr);
+	pthread_condattr_destroy(&attr);
 	/* Tables that are made at their first use: before there are two threads. */
 	histogram_index(1);
 	histogram_thresholds();
@@ -208,12 +212,19 @@ bool history_fold_is_reached(struct history *h)
 	return is_reached;
 }
 
-void history_fold_wait(struct history *h)
+bool history_fold_wait(struct history *h, uint64_t within_ms)
 {
+	uint64_t until = clock_mono_ns() + within_ms * NS_PER_MS;
+	struct timespec ts = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+	bool is_reached;
+
 	pthread_mutex_lock(&h->queue.lock);
-	while (h->fold == FOLD_BEGUN)
-		pthread_cond_wait(&h->folded, &h->queue.lock);
+	while (h->fold == FOLD_BEGUN &&
+	       pthread_cond_timedwait(&h->folded, &h->queue.lock, &ts) != ETIMEDOUT)
+		;
+	is_reached = h->fold == FOLD_REACHED;
 	pthread_mutex_unlock(&h->queue.lock);
+	return is_reached;
 }
 
 void history_fold_end(struct history *h)

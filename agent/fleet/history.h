@@ -5,7 +5,8 @@
  * the core does here takes no disk and no longer than a copy of the frame.
  *
  * Nothing is lost in a crash: frames are in the commit log until a fold, and a fold waits here
- * until all before it is in the database; what came meanwhile goes into the snapshot.
+ * until all before it is in the database; what came meanwhile goes into the snapshot. While the
+ * database takes nothing, no fold is reached.
  *
  *   history_fold_begin -> (history_fd readable) -> snapshot with history_save -> history_fold_end
  */
@@ -51,11 +52,12 @@ int history_fd(const struct history *h);
 bool history_fold_begin(struct history *h);
 /* False: nothing was begun, or it is not there yet. */
 bool history_fold_is_reached(struct history *h);
-/* Blocks until it is. */
-void history_fold_wait(struct history *h);
+/* Blocks until it is, but no longer than that. False: the database did not take it. */
+bool history_fold_wait(struct history *h, uint64_t within_ms);
 typedef int (*history_record_fn)(void *data, uint32_t type, const void *payload, size_t size);
 /* What is not in the database at a fold. */
 int history_save(struct history *h, history_record_fn fn, void *data);
+/* Reached or not: one that is not is given up. */
 void history_fold_end(struct history *h);
 /* A HISTORY_RECORD, after the records of the fleet. */
 int history_restore(struct history *h, struct fleet *f, const uint8_t *payload, size_t size);

@@ -305,20 +305,32 @@ static void drop_oldest(struct history *h)
 	}
 }
 
-static void fold_reach(struct history *h)
+/* Everything that was taken is in the database: nothing more is, until the core has cut its log. */
+static void fold_reached(struct history *h)
 {
 	uint64_t one = 1;
 
-	write_due(h, UINT64_MAX);
+	h->is_fold_due = false;
 	pthread_mutex_lock(&h->queue.lock);
-	h->fold = FOLD_REACHED;
-	pthread_cond_broadcast(&h->folded);
-	if (write(h->fd, &one, sizeof(one)) < 0) {
-		/* An eventfd takes a 1 unless its counter is full: then it is readable. */
+	if (h->fold == FOLD_BEGUN) { /* else it was given up */
+		h->fold = FOLD_REACHED;
+		pthread_cond_broadcast(&h->folded);
+		if (write(h->fd, &one, sizeof(one)) < 0) {
+			/* An eventfd takes a 1 unless its counter is full: then it is readable. */
+		}
 	}
 	while (h->fold == FOLD_REACHED && !h->queue.is_stopping)
 		pthread_cond_wait(&h->folded, &h->queue.lock);
 	pthread_mutex_unlock(&h->queue.lock);
+}
+
+/* The log may be cut only when all of it is written. While that fails, frames are taken on (they
+ * are in the log, too), and it is tried again with them. */
+static void fold_try(struct history *h)
+{
+	h->is_fold_due = true;
+	if (write_due(h, UINT64_MAX) >= 0)
+		fold_reached(h);
 }
 
 static void take_items(struct history *h, struct history_item *items)
@@ -334,7 +346,7 @@ static void take_items(struct history *h, struct history_item *items)
 			continue;
 		}
 		if (item->kind == HISTORY_FOLD)
-			fold_reach(h);
+			fold_try(h);
 		else
 			take_frame(h, item);
 		free(item);
@@ -355,7 +367,10 @@ void *history_run(void *data)
 			bool is_full = h->open_bytes > HISTORY_OPEN_BYTES / 4 * 3;
 
 			h->next_ns = now + WRITE_NS;
-			write_due(h, is_full ? UINT64_MAX : now);
+			if (h->is_fold_due)
+				fold_try(h);
+			else
+				write_due(h, is_full ? UINT64_MAX : now);
 		}
 		drop_oldest(h);
 	}

@@ -40,7 +40,8 @@ struct history {
 	struct history_item *definitions, **definitions_end; /* not committed yet */
 	uint64_t next_ns, newest_ms, refused, lost, failures;
 	bool is_writing;
-	bool is_ageing; /* there was more to drop than one transaction may */
+	bool is_fold_due; /* its place in the queue was passed, and not all is written */
+	bool is_ageing;   /* there was more to drop than one transaction may */
 	/* under open_lock */
 	pthread_mutex_t open_lock;
 	struct stream *streams; /* by number of this life */
