@@ -330,6 +330,8 @@ int core_http_open(struct core *c, struct err *e)
 	int r = http_server_open(c->loop, c->config->api_address, routes, ARRAY_LEN(routes), c,
 				 &c->http, e);
 
+	if (r >= 0)
+		http_server_set_errors(c->http, "/api/v1/", core_query_error);
 	/* Queries are made by a thread: here they only wait. */
 	if (r >= 0)
 		http_server_set_jobs(c->http, CORE_QUERIES_MAX);

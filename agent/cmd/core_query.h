@@ -25,6 +25,8 @@ void core_query_series(void *data, const struct http_request *q, struct http_res
 void core_query_labels(void *data, const struct http_request *q, struct http_response *r);
 void core_query_values(void *data, const struct http_request *q, struct http_response *r);
 void core_query_metadata(void *data, const struct http_request *q, struct http_response *r);
+/* What the HTTP server itself refuses there. */
+void core_query_error(struct http_response *r, const char *text);
 void core_query_buildinfo(void *data, const struct http_request *q, struct http_response *r);
 
 /* -------- between core_query.c (the thread) and core_query_api.c (requests) -------- */

@@ -213,6 +213,17 @@ void core_query_metadata(void *data, const struct http_request *q, struct http_r
 	list(data, CORE_QUERY_METADATA, metric ? metric : "", q, r);
 }
 
+void core_query_error(struct http_response *r, const char *text)
+{
+	const char *type = r->status == 404   ? "not_found"
+			   : r->status == 503 ? "unavailable"
+			   : r->status >= 500 ? "internal"
+					      : "bad_data";
+
+	r->content_type = JSON;
+	query_json_error(&r->body, type, text);
+}
+
 void core_query_buildinfo(void *data, const struct http_request *q, struct http_response *r)
 {
 	(void)data;

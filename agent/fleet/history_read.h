@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stored history as series of points: for queries, and made for scale/. Reads the database with a
- * connection of its own, beside the thread that writes, and what that has in memory still. For one
- * thread, which may be any.
+ * Stored history as series of points: for queries, and made for scale/, which does not read it yet.
+ * Reads the database with a connection of its own, beside the thread that writes, and what that has
+ * in memory still. For one thread, which may be any.
  *
  * A counter's points are its totals (nanoseconds as seconds), one each tick from the first that is
  * known; a histogram is shown as Prometheus shows it: x_bucket with `le`, x_count, x_sum. Labels are

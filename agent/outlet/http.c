@@ -46,6 +46,8 @@ struct http_server {
 	void *data;
 	uint64_t deadline_ns;
 	unsigned int port;
+	const char *error_prefix; /* NULL: errors are text everywhere */
+	http_error_fn error_fn;
 	struct http_connection connections[HTTP_CONNECTIONS_MAX];
 };
 
@@ -78,8 +80,15 @@ const char *http_request_arg_at(const struct http_request *q, const char *key, s
 {
 	struct search s = {.key = key, .left = at};
 
-	if (q->form)
-		return http_form_find(q->form, key, at);
+	for (size_t i = 0; q->form && i <= at; i++) {
+		const char *value = http_form_find(q->form, key, i);
+
+		if (!value)
+			break;
+		if (i == at)
+			return value;
+		s.left--;
+	}
 	MHD_get_connection_values(q->connection, MHD_GET_ARGUMENT_KIND, on_argument, &s);
 	return s.value;
 }
@@ -99,40 +108,7 @@ const char *http_request_header(const struct http_request *q, const char *name)
 	return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
 }
 
-/* ---- answers ---- */
-
-/* Takes the body. */
-static enum MHD_Result answer(struct MHD_Connection *connection, struct http_response *r)
-{
-	struct MHD_Response *response;
-	enum MHD_Result result;
-
-	if (r->body.failed) {
-		strbuf_reset(&r->body);
-		strbuf_puts(&r->body, "the answer is larger than this server's limit\n");
-		r->status = 500;
-		r->content_type = "text/plain; charset=utf-8";
-	}
-	if (r->body.data)
-		response = MHD_create_response_from_buffer_with_free_callback(r->body.len,
-									      r->body.data, free);
-	else
-		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	if (!response) {
-		strbuf_fini(&r->body);
-		return MHD_NO;
-	}
-	r->body = (struct strbuf){0};
-	MHD_add_response_header(response, "Content-Type", r->content_type);
-	MHD_add_response_header(response, "Cache-Control", "no-store");
-	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-	if (r->status == 405)
-		MHD_add_response_header(response, "Allow",
-					"GET, HEAD"); /* and POST where it is a query */
-	result = MHD_queue_response(connection, r->status, response);
-	MHD_destroy_response(response);
-	return result;
-}
+/* ---- routes ---- */
 
 /* part: HTTP_HEADER_BYTES bound it; what is longer than its room is none of ours. */
 static bool path_matches(const char *pattern, const char *path, char *part, size_t size)
@@ -161,19 +137,74 @@ static const struct http_route *route_find(const struct http_server *s, const ch
 	return NULL;
 }
 
+/* ---- answers ---- */
+
+static void say_error(const struct http_server *s, const char *path, unsigned int status,
+		      const char *text, struct http_response *r)
+{
+	strbuf_reset(&r->body);
+	r->status = status;
+	if (s->error_prefix && strncmp(path, s->error_prefix, strlen(s->error_prefix)) == 0) {
+		s->error_fn(r, text);
+		return;
+	}
+	r->content_type = "text/plain; charset=utf-8";
+	strbuf_printf(&r->body, "%s\n", text);
+}
+
+static const char *methods_of(const struct http_server *s, const char *path)
+{
+	char part[256];
+	const struct http_route *found = route_find(s, path, part, sizeof(part));
+
+	return found && found->takes_form ? "GET, HEAD, POST" : "GET, HEAD";
+}
+
+/* Takes the body. */
+static enum MHD_Result answer(const struct http_server *s, struct MHD_Connection *connection,
+			      const char *path, struct http_response *r)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+
+	if (r->body.failed)
+		say_error(s, path, 500, "the answer is larger than this server's limit", r);
+	if (r->body.data)
+		response = MHD_create_response_from_buffer_with_free_callback(r->body.len,
+									      r->body.data, free);
+	else
+		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (!response) {
+		strbuf_fini(&r->body);
+		return MHD_NO;
+	}
+	r->body = (struct strbuf){0};
+	MHD_add_response_header(response, "Content-Type", r->content_type);
+	MHD_add_response_header(response, "Cache-Control", "no-store");
+	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	if (r->status == 405)
+		MHD_add_response_header(response, "Allow", methods_of(s, path));
+	result = MHD_queue_response(connection, r->status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
 static void route(const struct http_server *s, struct http_request *q, const char *path,
 		  struct http_response *r)
 {
 	const struct http_route *found = route_find(s, path, q->part, sizeof(q->part));
+	struct strbuf text;
 
 	if (found) {
 		found->handler(s->data, q, r);
 		return;
 	}
-	r->status = 404;
-	strbuf_puts(&r->body, "no such path; there are:\n");
+	strbuf_init(&text, HTTP_HEADER_BYTES);
+	strbuf_puts(&text, "no such path; there are:");
 	for (size_t i = 0; i < s->route_count; i++)
-		strbuf_printf(&r->body, "%s\n", s->routes[i].path);
+		strbuf_printf(&text, "\n%s", s->routes[i].path);
+	say_error(s, path, 404, text.data ? text.data : "no such path", r);
+	strbuf_fini(&text);
 }
 
 static struct http_connection *connection_of(struct MHD_Connection *connection)
@@ -184,6 +215,16 @@ static struct http_connection *connection_of(struct MHD_Connection *connection)
 	return info ? info->socket_context : NULL;
 }
 
+/* A kept connection may have been idle for long: what was asked now has its own time. The header
+ * had arrived by then, so one that drips still has the time of the connection. */
+static void mark_begun(struct MHD_Connection *connection)
+{
+	struct http_connection *c = connection_of(connection);
+
+	if (c)
+		c->since_ns = clock_mono_ns();
+}
+
 static void mark_answered(struct MHD_Connection *connection)
 {
 	struct http_connection *c = connection_of(connection);
@@ -192,26 +233,33 @@ static void mark_answered(struct MHD_Connection *connection)
 		c->is_answered = true;
 }
 
-/* Where a form may be sent to, and says that it is one. */
+/* What says nothing of its type is a form too, mostly an empty one. */
+static bool is_form(struct MHD_Connection *connection)
+{
+	const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Type");
+
+	return !type || strncasecmp(type, HTTP_FORM_TYPE, strlen(HTTP_FORM_TYPE)) == 0;
+}
+
+/* Where a form may be sent to, and is one. */
 static struct http_form *form_begin(const struct http_server *s, struct MHD_Connection *connection,
 				    const char *path, const char *method)
 {
-	const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Type");
 	struct http_connection *c = connection_of(connection);
 	const struct http_route *found;
 	char part[256];
 
-	if (!str_equal(method, "POST") || !c || !type ||
-	    strncasecmp(type, HTTP_FORM_TYPE, strlen(HTTP_FORM_TYPE)) != 0)
+	if (!str_equal(method, "POST") || !c || !is_form(connection))
 		return NULL;
 	found = route_find(s, path, part, sizeof(part));
 	return found && found->takes_form ? &c->form : NULL;
 }
 
 /* The response is the job's from here, or says why there is none. */
-static bool defer(struct http_server *s, struct MHD_Connection *connection, struct http_response *r,
-		  void **request_context)
+static bool defer(struct http_server *s, struct MHD_Connection *connection, const char *path,
+		  struct http_response *r, void **request_context)
 {
+	char text[96];
 	void *job = http_jobs_add(s->jobs, connection, r);
 
 	if (job) {
@@ -219,11 +267,9 @@ static bool defer(struct http_server *s, struct MHD_Connection *connection, stru
 		return true;
 	}
 	r->drop(r->job);
-	strbuf_reset(&r->body);
-	strbuf_printf(&r->body, "busy: %u large answers are being made; try again\n",
-		      http_jobs_max(s->jobs));
-	r->status = 503;
-	r->content_type = "text/plain; charset=utf-8";
+	snprintf(text, sizeof(text), "busy: %u large answers are being made; try again",
+		 http_jobs_max(s->jobs));
+	say_error(s, path, 503, text, r);
 	return false;
 }
 
@@ -237,11 +283,14 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 	struct http_response *made = http_jobs_answer(s->jobs, *request_context);
 	bool is_reading = str_equal(method, "GET") || str_equal(method, "HEAD");
 	struct http_form *form = is_reading ? NULL : form_begin(s, connection, path, method);
+	char text[96];
 
 	(void)version;
 	CHECK(s->magic == SERVER_MAGIC);
 	if (made)
-		return answer(connection, made);
+		return answer(s, connection, path, made);
+	if (!*request_context)
+		mark_begun(connection);
 	/* The first call comes before the body. An answer now would close the connection: right for
 	 * a method that nobody serves, not for a GET or a form. */
 	if ((is_reading || form) && !*request_context) {
@@ -256,19 +305,23 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
 	}
 	strbuf_init(&r.body, HTTP_BODY_BYTES);
 	if (form && !http_form_end(form)) {
-		r.status = 413;
-		strbuf_printf(&r.body, "a form of more than %u bytes\n", HTTP_FORM_BYTES);
+		snprintf(text, sizeof(text), "a form of more than %u bytes", HTTP_FORM_BYTES);
+		say_error(s, path, 413, text, &r);
 	} else if (is_reading || form) {
 		q.form = form;
 		route(s, &q, path, &r);
+	} else if (str_equal(method, "POST") && !is_form(connection) &&
+		   strstr(methods_of(s, path), method)) {
+		say_error(s, path, 415, "a POST takes a form: " HTTP_FORM_TYPE, &r);
 	} else {
-		r.status = 405;
-		strbuf_puts(&r.body, "only GET and HEAD: everything here is for reading\n");
+		snprintf(text, sizeof(text), "only %s: everything here is for reading",
+			 methods_of(s, path));
+		say_error(s, path, 405, text, &r);
 	}
 	mark_answered(connection);
-	if (r.step && defer(s, connection, &r, request_context))
+	if (r.step && defer(s, connection, path, &r, request_context))
 		return MHD_YES;
-	return answer(connection, &r);
+	return answer(s, connection, path, &r);
 }
 
 /* ---- connections and their deadlines ---- */
@@ -467,6 +520,12 @@ unsigned int http_server_port(const struct http_server *s)
 void http_server_set_deadline(struct http_server *s, uint64_t ms)
 {
 	s->deadline_ns = ms * NS_PER_MS;
+}
+
+void http_server_set_errors(struct http_server *s, const char *prefix, http_error_fn fn)
+{
+	s->error_prefix = prefix;
+	s->error_fn = fn;
 }
 
 void http_server_set_jobs(struct http_server *s, unsigned int max)

@@ -11,12 +11,13 @@
 #include "base/str.h"
 
 #define HTTP_CONNECTIONS_MAX 64
-#define HTTP_DEADLINE_MS     10000       /* for a request to arrive and its answer to be read */
-#define HTTP_HEADER_BYTES    (32 << 10)  /* per connection, headers and arguments */
-#define HTTP_BODY_BYTES      (64u << 20) /* limit of an answer */
-#define HTTP_JOBS_MAX        4           /* answers in the making; one more is 503 */
-#define HTTP_JOBS_ROOM       32          /* of them at most, see http_server_set_jobs */
-#define HTTP_FORM_BYTES      (32u << 10) /* of a POST */
+#define HTTP_DEADLINE_MS \
+	10000 /* for a header to arrive; then anew for the rest of it and its answer */
+#define HTTP_HEADER_BYTES (32 << 10)  /* per connection, headers and arguments */
+#define HTTP_BODY_BYTES   (64u << 20) /* limit of an answer */
+#define HTTP_JOBS_MAX     4           /* answers in the making; one more is 503 */
+#define HTTP_JOBS_ROOM    32          /* of them at most, see http_server_set_jobs */
+#define HTTP_FORM_BYTES   (32u << 10) /* of a POST */
 
 struct http_server;
 struct http_request;
@@ -39,10 +40,10 @@ typedef void (*http_handler_fn)(void *data, const struct http_request *q, struct
 struct http_route {
 	const char *path; /* one part of it may be "*" */
 	http_handler_fn handler;
-	bool takes_form; /* POST, application/x-www-form-urlencoded: arguments like those of a GET */
+	bool takes_form; /* POST, HTTP_FORM_TYPE or no type: arguments like those of a GET */
 };
 
-/* Argument of the query or the form, unescaped ("" when it has no value); NULL when it is not
+/* Argument of the form or, after those, of the address, unescaped ("" when it has no value); NULL when it is not
  * there. at: the nth of those with the key, from 0. */
 const char *http_request_arg(const struct http_request *q, const char *key);
 const char *http_request_arg_at(const struct http_request *q, const char *key, size_t at);
@@ -59,6 +60,11 @@ struct http_server *http_server_close(struct http_server *s);
 
 unsigned int http_server_port(const struct http_server *s);
 
+/* Fills body and content type with an error of the server itself; the status is set. */
+typedef void (*http_error_fn)(struct http_response *r, const char *text);
+
+/* For paths that begin so; elsewhere errors are text. Borrows prefix. */
+void http_server_set_errors(struct http_server *s, const char *prefix, http_error_fn fn);
 /* Other than HTTP_DEADLINE_MS. */
 void http_server_set_deadline(struct http_server *s, uint64_t ms);
 /* Answers in the making other than HTTP_JOBS_MAX: for those that are waited for, not made here. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recursive descent over a bounded text. All memory is one block: nodes, matchers and labels are
- * arrays of it, strings go into a copy of the text, which they never outgrow. */
+/* Recursive descent over a bounded text. Nodes, matchers and labels are arrays of one block; strings
+ * go into a buffer of the lexer's, twice the text and 2 bytes, which they never outgrow. */
 #include "outlet/query.h"
 
 #include "outlet/query_lex.h"

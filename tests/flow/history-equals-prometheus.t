@@ -88,6 +88,9 @@ is "$(labels "$api" series)" "$(labels "$peer" series | jq -c 'map(del(.job))')"
 is "$(curl -s "$api/api/v1/label/__name__/values" | jq -r '.data | index("tidegate_request_duration_seconds_bucket") != null')" \
 	true 'names of metrics'
 is "$(ask "$api" 'rate(up' | jq -r .errorType)" bad_data 'a query that is none'
+is "$(curl -s "$api/api/v1/query_exemplars" | jq -r '.status, .errorType' | xargs)" 'error not_found' \
+	'a path that is none, in the same shape'
+is "$(curl -s -X POST "$api/api/v1/query?query=1%2B1" | jq -r '.data.result[1]')" 2 'a POST without a form'
 
 # The core dies; what it had told is there again.
 before=$(range "$api" "$total" $start $end | jq -c .data.result)
