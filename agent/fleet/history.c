@@ -14,7 +14,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DESCRIBE_MS (30 * 60 * 1000ull) /* silent for so long: the store may have forgotten it */
+#define DESCRIBE_NS      (5 * NS_PER_S)      /* after definitions that found no room */
+#define DEFINITION_BYTES 16u                 /* packed, at least */
+#define DESCRIBE_MS      (30 * 60 * 1000ull) /* silent for so long: the store may have forgotten it */
 
 bool history_is_in_time(uint64_t time_ms, uint64_t now_ms, uint64_t newest_ms,
 			const struct history_options *options)
@@ -128,17 +130,29 @@ static int describe(struct history *h, struct fleet *f, struct fleet_incarnation
 		return 0;
 	if (!inc->history)
 		inc->history = ++h->stream_next;
-	r = history_feed_pack(f, inc, is_new ? NULL : frame, &p);
-	if (r >= 0)
-		r = history_queue_put(&h->queue,
-				      &(struct history_item){.kind = HISTORY_DEFINE,
-							     .stream = inc->history,
-							     .time_ms = time_ms,
-							     .size = p.size},
-				      p.data);
-	pack_fini(&p);
-	if (r < 0)
+	/* Packing all of them for each frame would cost the core more than the history is worth. */
+	if (inc->history_retry_ns && clock_mono_ns() < inc->history_retry_ns)
+		return -EAGAIN;
+	if (is_new && !history_queue_has_room(&h->queue, inc->id_count * DEFINITION_BYTES)) {
+		r = -ENOBUFS;
+	} else {
+		r = history_feed_pack(f, inc, is_new ? NULL : frame, &p);
+		if (r >= 0)
+			r = history_queue_put(&h->queue,
+					      &(struct history_item){.kind = HISTORY_DEFINE,
+								     .stream = inc->history,
+								     .time_ms = time_ms,
+								     .size = p.size},
+					      p.data);
+	}
+	inc->history_retry_ns = 0;
+	if (r < 0) {
 		inc->history_ms = 0; /* all of it the next time */
+		inc->history_retry_ns = p.size + sizeof(struct history_item) > h->queue.bytes_max
+						? UINT64_MAX
+						: clock_mono_ns() + DESCRIBE_NS;
+	}
+	pack_fini(&p);
 	return r;
 }
 

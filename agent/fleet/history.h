@@ -15,16 +15,17 @@
 #include "fleet/history_store.h"
 #include "fleet/ingest.h"
 
-#define HISTORY_RECORD      8u           /* of the commit log: a frame that waits */
-#define HISTORY_QUEUE_BYTES (64u << 20)  /* what is beyond is dropped and counted */
-#define HISTORY_OPEN_BYTES  (256u << 20) /* minutes in memory; beyond, they are written early */
-#define HISTORY_AHEAD_MS    (24 * 3600 * 1000ull) /* frames further ahead are refused */
+#define HISTORY_RECORD       8u           /* of the commit log: a frame that waits */
+#define HISTORY_QUEUE_BYTES  (64u << 20)  /* what is beyond is dropped and counted */
+#define HISTORY_DEFINE_BYTES (64u << 20)  /* not written yet; beyond, nothing is taken */
+#define HISTORY_OPEN_BYTES   (256u << 20) /* minutes in memory; beyond, they are written early */
+#define HISTORY_AHEAD_MS     (24 * 3600 * 1000ull) /* frames further ahead are refused */
 
 struct history;
 
 struct history_counts {
 	struct history_stats store;
-	uint64_t frames_dropped; /* queue full */
+	uint64_t frames_dropped; /* queue full, or what their ids mean found no room there */
 	uint64_t frames_refused; /* time out of range, more than a minute holds, too many streams */
 	uint64_t frames_lost;    /* the disk did not take them for too long */
 	uint64_t failures;       /* of the database, tried again */

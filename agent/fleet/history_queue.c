@@ -74,14 +74,46 @@ int history_queue_put(struct history_queue *q, const struct history_item *head, 
 	return is_full ? -ENOBUFS : 0;
 }
 
-struct history_item *history_queue_take(struct history_queue *q, uint64_t wait_ms, bool *ret_last)
+static struct timespec after(uint64_t wait_ms)
 {
 	uint64_t until = clock_mono_ns() + wait_ms * NS_PER_MS;
-	struct timespec ts = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+
+	return (struct timespec){(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+}
+
+bool history_queue_idle(struct history_queue *q, uint64_t wait_ms)
+{
+	struct timespec ts = after(wait_ms);
+	bool goes_on;
+
+	pthread_mutex_lock(&q->lock);
+	q->is_idle = true;
+	pthread_cond_broadcast(&q->room);
+	if (!q->is_stopping)
+		pthread_cond_timedwait(&q->work, &q->lock, &ts);
+	goes_on = !q->is_stopping;
+	pthread_mutex_unlock(&q->lock);
+	return goes_on;
+}
+
+bool history_queue_has_room(struct history_queue *q, size_t size)
+{
+	bool has_room;
+
+	pthread_mutex_lock(&q->lock);
+	has_room = q->bytes + size <= q->bytes_max;
+	pthread_mutex_unlock(&q->lock);
+	return has_room;
+}
+
+struct history_item *history_queue_take(struct history_queue *q, uint64_t wait_ms, bool *ret_last)
+{
+	struct timespec ts = after(wait_ms);
 	struct history_item *first, *item;
 	size_t taken = 0;
 
 	pthread_mutex_lock(&q->lock);
+	q->is_idle = false;
 	while (!q->is_stopping && (!q->first || q->bytes <= q->bytes_max / 4)) {
 		if (q->first && q->first->kind == HISTORY_FOLD)
 			break;
@@ -120,7 +152,7 @@ void history_queue_stop(struct history_queue *q)
 void history_queue_wait_room(struct history_queue *q)
 {
 	pthread_mutex_lock(&q->lock);
-	while (q->bytes > q->bytes_max / 2 && !q->is_stopping)
+	while (q->bytes > q->bytes_max / 2 && !q->is_stopping && !q->is_idle)
 		pthread_cond_wait(&q->room, &q->lock);
 	pthread_mutex_unlock(&q->lock);
 }

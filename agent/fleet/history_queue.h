@@ -29,6 +29,7 @@ struct history_queue {
 	struct history_item *first, **end;
 	size_t bytes, bytes_max;
 	bool is_stopping;
+	bool is_idle; /* nobody takes for now */
 };
 
 int history_queue_init(struct history_queue *q, size_t bytes_max);
@@ -38,6 +39,10 @@ int history_queue_put(struct history_queue *q, const struct history_item *head, 
 /* Takes all up to the first fold, that included; waits for so long where there is nothing.
  * NULL: nothing came. *ret_last: the queue is stopping, and empty. */
 struct history_item *history_queue_take(struct history_queue *q, uint64_t wait_ms, bool *ret_last);
+/* Waits instead of taking: nobody waits for room then. False: the queue is stopping. */
+bool history_queue_idle(struct history_queue *q, uint64_t wait_ms);
+/* Whether so many bytes would find room now. */
+bool history_queue_has_room(struct history_queue *q, size_t size);
 void history_queue_stop(struct history_queue *q);
 void history_queue_wait_room(struct history_queue *q);
 void history_items_free(struct history_item *first);

@@ -162,19 +162,20 @@ static int define(struct history *h, const struct history_item *item, struct err
 	struct history_definition d;
 	struct history_feed feed;
 	uint32_t id;
-	int r = history_feed_read(item->data, item->size, &feed);
+	int r;
 
-	if (r >= 0)
-		r = history_store_stream(h->store, feed.agent, feed.incarnation, item->time_ms, &id,
-					 e);
+	/* Nothing that trying again would mend. */
+	if (history_feed_read(item->data, item->size, &feed) < 0)
+		return 0;
+	r = history_store_stream(h->store, feed.agent, feed.incarnation, item->time_ms, &id, e);
 	if (r == -EOVERFLOW)
 		return stream_refuse(h, item->stream);
 	if (r >= 0)
 		r = stream_name(h, item->stream, id);
 	for (uint64_t i = 0; i < feed.count && r >= 0; i++) {
-		r = history_feed_next(&feed, &d);
-		if (r >= 0)
-			r = history_store_define(h->store, id, &d, e);
+		if (history_feed_next(&feed, &d) < 0)
+			break;
+		r = history_store_define(h->store, id, &d, e);
 	}
 	return r;
 }
@@ -243,6 +244,7 @@ static int commit(struct history *h, struct err *e)
 	history_items_free(h->definitions);
 	h->definitions = NULL;
 	h->definitions_end = &h->definitions;
+	h->definition_bytes = 0;
 	drop_written(h);
 	return 0;
 }
@@ -343,6 +345,7 @@ static void take_items(struct history *h, struct history_item *items)
 		if (item->kind == HISTORY_DEFINE) {
 			*h->definitions_end = item;
 			h->definitions_end = &item->next;
+			h->definition_bytes += sizeof(*item) + item->size;
 			continue;
 		}
 		if (item->kind == HISTORY_FOLD)
@@ -361,7 +364,9 @@ void *history_run(void *data)
 	while (!is_last) {
 		uint64_t now;
 
-		take_items(h, history_queue_take(&h->queue, TURN_MS, &is_last));
+		if (h->definition_bytes <= HISTORY_DEFINE_BYTES ||
+		    !history_queue_idle(&h->queue, TURN_MS))
+			take_items(h, history_queue_take(&h->queue, TURN_MS, &is_last));
 		now = clock_mono_ns();
 		if (now >= h->next_ns) {
 			bool is_full = h->open_bytes > HISTORY_OPEN_BYTES / 4 * 3;

@@ -38,6 +38,7 @@ struct history {
 	/* the thread's */
 	struct history_store *store;
 	struct history_item *definitions, **definitions_end; /* not committed yet */
+	size_t definition_bytes;
 	uint64_t next_ns, newest_ms, refused, lost, failures;
 	bool is_writing;
 	bool is_fold_due; /* its place in the queue was passed, and not all is written */

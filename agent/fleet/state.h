@@ -85,6 +85,8 @@ struct fleet_incarnation {
 	uint32_t load_count; /* of all time; the array is a ring */
 	uint32_t history;    /* what history*.c calls it in this life; 0: nothing yet */
 	uint64_t history_ms; /* newest frame that it was told */
+	uint64_t
+		history_retry_ns; /* its definitions found no room: not before; UINT64_MAX: never */
 };
 
 struct fleet_agent {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The thread beside the core: what it is given is in the database, whatever ends when. */
 #include "fleet/history.h"
+#include "fleet/history_thread.h"
 #include "sealed.h"
 
 #include "base/clock.h"
@@ -323,6 +324,83 @@ static void a_disk_that_refuses_is_tried_again(void **state)
 	assert_int_equal(stored(&stream), 11);
 }
 
+/* The queue is full: what a new life means is not packed for each of its frames, and told later. */
+static void definitions_wait_for_room(void **state)
+{
+	static uint8_t junk[1 << 20] = {1};
+	struct frame frame = {.sequence = 1000};
+	uint64_t until = clock_mono_ns() + 60 * NS_PER_S, failed_ns, sequence = 1, dropped;
+	struct history_counts counts;
+	uint32_t stream;
+	struct world w;
+
+	(void)state;
+	world_open(&w);
+	give(&w, 1);
+	assert_true(history_fold_begin(w.history));
+	assert_true(history_fold_wait(w.history, 60000));
+	frame.time_ms = start_ms;
+	history_counts(w.history, &counts);
+	for (size_t size = sizeof(junk); size; size /= 2) {
+		do {
+			dropped = counts.frames_dropped;
+			frame.sequence++;
+			history_take(w.history, w.fleet, w.session, &frame, junk, size);
+			history_counts(w.history, &counts);
+		} while (counts.frames_dropped == dropped);
+	}
+	assert_true(counts.queue_bytes <= HISTORY_QUEUE_BYTES);
+	/* After a silence all definitions go again. */
+	start_ms += 40 * MINUTE_MS;
+	frame.time_ms = start_ms;
+	history_take(w.history, w.fleet, w.session, &frame, junk, 1);
+	history_counts(w.history, &counts);
+	failed_ns = clock_mono_ns();
+	history_fold_end(w.history);
+	do {
+		dropped = counts.frames_dropped;
+		give(&w, sequence++ % 50 + 1);
+		history_counts(w.history, &counts);
+		if (clock_mono_ns() - failed_ns < 2 * NS_PER_S)
+			assert_int_equal(counts.frames_dropped, dropped + 1);
+		poll(NULL, 0, 50);
+	} while (counts.frames_dropped > dropped && clock_mono_ns() < until);
+	assert_int_equal(counts.frames_dropped, dropped);
+	world_close(&w);
+	assert_int_equal(stored(&stream), 1);
+}
+
+/* What is not written is bounded, of definitions too. */
+static void definitions_are_bounded(void **state)
+{
+	static const uint8_t junk[1 << 20];
+	const struct history_item item = {
+		.kind = HISTORY_DEFINE, .stream = 1, .size = sizeof(junk)};
+	unsigned int taken = 0, refused = 0;
+	struct world w;
+	sqlite3 *db;
+
+	(void)state;
+	world_open(&w);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	while (refused < 150 && taken < 256) {
+		if (history_queue_put(&w.history->queue, &item, junk) >= 0) {
+			taken++;
+			refused = 0;
+		} else {
+			refused++;
+			poll(NULL, 0, 20);
+		}
+	}
+	assert_true(taken < 256);
+	history_wait(w.history); /* nor does a replay hang */
+	assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	assert_true(becomes_failing(&w, false));
+	world_close(&w);
+}
+
 static void time_that_belongs_to_it(void **state)
 {
 	const uint64_t now = 2000 * DAY, newest = now - MINUTE_MS;
@@ -378,6 +456,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(too_many_streams_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_disk_that_refuses_is_tried_again, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(definitions_wait_for_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(definitions_are_bounded, setup, teardown),
 		cmocka_unit_test(time_that_belongs_to_it),
 	};
 
