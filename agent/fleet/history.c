@@ -14,7 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DESCRIBE_NS      (5 * NS_PER_S)      /* after definitions that found no room */
+#define DESCRIBE_NS      (5 * NS_PER_S) /* after definitions that found no room */
+#define REST_MS          (2 * 60 * 1000ull)
 #define DEFINITION_BYTES 16u                 /* packed, at least */
 #define DESCRIBE_MS      (30 * 60 * 1000ull) /* silent for so long: the store may have forgotten it */
 
@@ -68,6 +69,9 @@ int history_open(const char *path, const struct history_options *options, struct
 	if (!h)
 		return err_set(e, -ENOMEM, "history: no memory");
 	h->options = *options;
+	/* As long as a minute may wait in memory, and its rest behind it. */
+	if (!h->options.rest_ms)
+		h->options.rest_ms = REST_MS;
 	h->definitions_end = &h->definitions;
 	r = history_queue_init(&h->queue, HISTORY_QUEUE_BYTES);
 	pthread_mutex_init(&h->open_lock, NULL);
@@ -82,7 +86,7 @@ int history_open(const char *path, const struct history_options *options, struct
 	if (r >= 0 && h->fd < 0)
 		r = -errno;
 	if (r >= 0)
-		r = history_store_open(path, options, &h->store, e);
+		r = history_store_open(path, &h->options, &h->store, e);
 	if (r >= 0) {
 		h->newest_ms = history_store_newest_ms(h->store);
 		h->counts.newest_ms = h->newest_ms;

@@ -166,7 +166,7 @@ static int forget(struct history_store *s, uint64_t newest_ms, struct err *e)
 int history_store_age(struct history_store *s, uint64_t now_ms, unsigned int rows, struct err *e)
 {
 	uint64_t newest_ms = history_store_newest_ms(s);
-	sqlite3_int64 free_bytes = 0;
+	sqlite3_int64 free_bytes = 0, old, rest;
 	int ticks, ends, evicted, forgotten;
 
 	if (!newest_ms)
@@ -175,7 +175,9 @@ int history_store_age(struct history_store *s, uint64_t now_ms, unsigned int row
 	 * only as minutes come. */
 	if (now_ms > newest_ms + MINUTE_MS + s->options.ticks_ms)
 		now_ms = newest_ms + MINUTE_MS + s->options.ticks_ms;
-	ticks = expire(s, TICK_EXPIRE, key_before(now_ms, s->options.ticks_ms), rows, e);
+	old = key_before(now_ms, s->options.ticks_ms);
+	rest = history_rest_key(s);
+	ticks = expire(s, TICK_EXPIRE, old < rest ? old : rest, rows, e);
 	if (ticks < 0)
 		return ticks;
 	ends = expire(s, END_EXPIRE, key_before(now_ms, s->options.keep_ms), rows, e);

@@ -45,6 +45,9 @@ struct history_store {
 	struct history_stats stats, committed;
 	struct pack buffer;
 	bool is_reader;
+	/* Keys of the oldest minutes of this period of rest_ms and of the one before. */
+	sqlite3_int64 rest_key, rest_before;
+	uint64_t rest_until_ns;
 };
 
 /* Fills e from the connection's error, and says which errno that is. */
@@ -52,4 +55,6 @@ int history_fail(struct history_store *s, struct err *e, const char *what);
 /* 1: a row; 0: none. */
 int history_step(struct history_store *s, sqlite3_stmt *q, struct err *e, const char *what);
 void history_reset(sqlite3_stmt **q);
+/* Below it, ticks may expire. */
+sqlite3_int64 history_rest_key(struct history_store *s);
 sqlite3_int64 history_key(uint64_t ms, uint32_t stream);

@@ -4,6 +4,7 @@
 #include "fleet/history_store.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "fleet/history_state.h"
 
@@ -234,6 +235,8 @@ int history_store_open(const char *path, const struct history_options *options,
 	s->options = *options;
 	if (!s->options.streams_max || s->options.streams_max >= HISTORY_STREAMS_MAX)
 		s->options.streams_max = HISTORY_STREAMS_MAX - 1;
+	if (s->options.rest_ms)
+		s->rest_until_ns = clock_mono_ns() + s->options.rest_ms * NS_PER_MS;
 	r = open_once(path, s, &first);
 	if (r == -EBADMSG) {
 		close_db(s);
@@ -426,6 +429,20 @@ static int touch(struct history_store *s, uint32_t stream, uint64_t start_ms, st
 	return r < 0 ? r : 0;
 }
 
+sqlite3_int64 history_rest_key(struct history_store *s)
+{
+	uint64_t now = clock_mono_ns();
+
+	if (!s->options.rest_ms)
+		return INT64_MAX;
+	if (now >= s->rest_until_ns) {
+		s->rest_before = s->rest_key;
+		s->rest_key = INT64_MAX;
+		s->rest_until_ns = now + s->options.rest_ms * NS_PER_MS;
+	}
+	return s->rest_key < s->rest_before ? s->rest_key : s->rest_before;
+}
+
 /* Both rows of the minute, from the union of its frames. */
 static int write_both(struct history_store *s, uint32_t stream, struct sheaf *sheaf, struct err *e)
 {
@@ -433,6 +450,9 @@ static int write_both(struct history_store *s, uint32_t stream, struct sheaf *sh
 	struct minute *m = NULL;
 	int r, unread;
 
+	history_rest_key(s);
+	if (key < s->rest_key)
+		s->rest_key = key;
 	pack_reset(&s->buffer);
 	r = sheaf_encode(sheaf, &s->buffer);
 	if (r >= 0)

@@ -23,6 +23,9 @@ struct history_options {
 	uint64_t keep_ms;  /* so long the ends of minutes are */
 	/* Of the database: ticks older than ten minutes go first, then the oldest minutes. 0: none */
 	uint64_t bytes_max;
+	/* Ticks that are older than ticks_ms when they come are kept so long at least (and up to
+	 * twice), in which the rest of their minute may come. After an open all are. 0: no longer */
+	uint64_t rest_ms;
 	uint32_t streams_max; /* 0: HISTORY_STREAMS_MAX */
 };
 

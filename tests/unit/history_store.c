@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fleet/history_store.h"
+#include "fleet/history_state.h"
 #include "sealed.h"
 
 #include "base/clock.h"
@@ -168,6 +169,56 @@ static void it_ages(void **state)
 	assert_int_equal(history_store_stats(s)->minutes_expired, 1);
 	has(s, "1@1t2 1@70t3 1@20161x1 1@20161t4 ");
 	commit(s);
+	history_store_close(s);
+}
+
+/* A backlog: ticks that are old when they come wait for the rest of their minute, over a restart. */
+static void an_old_minute_may_come_in_parts(void **state)
+{
+	struct history_options o = options;
+	struct history_store *s;
+	uint32_t a;
+
+	(void)state;
+	o.rest_ms = HOUR;
+	s = open_with(&o);
+	begin(s);
+	a = stream(s, "a", life);
+	put(s, a, 70, 3);
+	put(s, a, 0, 1);
+	assert_int_equal(history_store_age(s, START + 71 * MINUTE_MS, 100, NULL), 0);
+	commit(s);
+	begin(s);
+	assert_int_equal(put(s, a, 0, 2), 1);
+	commit(s);
+	history_store_close(s);
+
+	s = open_with(&o);
+	begin(s);
+	assert_int_equal(history_store_age(s, START + 71 * MINUTE_MS, 100, NULL), 0);
+	assert_int_equal(put(s, a, 0, 4), 1);
+	assert_int_equal(history_store_stats(s)->frames_late, 0);
+	has(s, "1@0x3 1@0t4 1@70x1 1@70t3 ");
+	commit(s);
+	history_store_close(s);
+
+	/* Two periods later they go. */
+	o.rest_ms = 1;
+	s = open_with(&o);
+	begin(s);
+	for (int i = 0; i < 3; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+		assert_true(history_store_age(s, START + 71 * MINUTE_MS, 100, NULL) >= 0);
+	}
+	commit(s);
+	has(s, "1@0t4 1@70x1 1@70t3 ");
+	/* What comes then waits, too. */
+	s->options.rest_ms = HOUR;
+	begin(s);
+	put(s, a, 1, 5);
+	assert_int_equal(history_store_age(s, START + 71 * MINUTE_MS, 100, NULL), 0);
+	commit(s);
+	has(s, "1@0t4 1@1x1 1@1t5 1@70x1 1@70t3 ");
 	history_store_close(s);
 }
 
@@ -579,6 +630,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_written_is_read_after_a_restart, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(it_ages, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_old_minute_may_come_in_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(series_go_with_their_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(bytes_are_bounded_while_it_is_written, setup,
