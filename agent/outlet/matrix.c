@@ -226,10 +226,10 @@ static int compare(const void *a, const void *b)
 
 void matrix_sort(struct matrix *m)
 {
-	if (m->count)
-		qsort(m->series, m->count, sizeof(struct matrix_series *), compare);
-	if (m->index)
-		memset(m->index, 0, (m->index_mask + 1) * sizeof(*m->index));
+	if (!m->count || !m->index) /* what has a series has an index */
+		return;
+	qsort(m->series, m->count, sizeof(struct matrix_series *), compare);
+	memset(m->index, 0, (m->index_mask + 1) * sizeof(*m->index));
 	for (size_t i = 0; i < m->count; i++)
 		index_add(m, i);
 }
