@@ -130,7 +130,7 @@ int query_operator_eval(struct query_eval *q, const struct query_node *n, struct
 		r = query_node_eval(q, n->args[1], &b);
 	if (r < 0)
 		; /* e says why */
-	else if (!n->args[1]) /* QUERY_NEGATE */
+	else if (!n->args[1])
 		r = negate(q, &a, out);
 	else if (n->args[1]->type == QUERY_SCALAR)
 		r = with_scalar(q, n->op, &a, &b, false, out);
