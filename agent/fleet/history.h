@@ -4,7 +4,7 @@
  * the core through a bounded queue, gathers them by minute in memory and writes them later. What
  * the core does here takes no disk and no longer than a copy of the frame.
  *
- * Nothing is lost in a crash: frames are in the commit log until a fold, and a fold waits here
+ * What was taken survives a crash: frames are in the commit log until a fold, and a fold waits here
  * until all before it is in the database; what came meanwhile goes into the snapshot. While the
  * database takes nothing, no fold is reached.
  *
@@ -15,11 +15,12 @@
 #include "fleet/history_store.h"
 #include "fleet/ingest.h"
 
-#define HISTORY_RECORD       8u           /* of the commit log: a frame that waits */
-#define HISTORY_QUEUE_BYTES  (64u << 20)  /* what is beyond is dropped and counted */
-#define HISTORY_DEFINE_BYTES (64u << 20)  /* not written yet; beyond, nothing is taken */
-#define HISTORY_OPEN_BYTES   (256u << 20) /* minutes in memory; beyond, they are written early */
-#define HISTORY_AHEAD_MS     (24 * 3600 * 1000ull) /* frames further ahead are refused */
+#define HISTORY_RECORD       8u          /* of the commit log: a frame that waits */
+#define HISTORY_QUEUE_BYTES  (64u << 20) /* what is beyond is dropped and counted */
+#define HISTORY_DEFINE_BYTES (64u << 20) /* not written yet; beyond, nothing is taken */
+/* Minutes in memory: from three quarters on they are written early; beyond, the oldest are lost. */
+#define HISTORY_OPEN_BYTES (256u << 20)
+#define HISTORY_AHEAD_MS   (24 * 3600 * 1000ull) /* frames further ahead are refused */
 
 struct history;
 

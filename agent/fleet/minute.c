@@ -55,13 +55,6 @@ struct minute_tick_info minute_tick_get(const struct minute *m, size_t index)
 	return (struct minute_tick_info){t->sequence, m->start_ms + t->offset_ms, t->is_key};
 }
 
-size_t minute_bytes(const struct minute *m)
-{
-	return sizeof(*m) + m->tick_capacity * sizeof(*m->ticks) +
-	       m->sample_capacity * sizeof(*m->samples) +
-	       m->cell_capacity * (sizeof(*m->cells) + sizeof(*m->counts));
-}
-
 bool minute_has(const struct minute *m, uint64_t sequence)
 {
 	if (minute_is_thin(m)) {

@@ -36,8 +36,6 @@ struct minute_tick_info {
 	bool is_key;
 };
 struct minute_tick_info minute_tick_get(const struct minute *m, size_t index);
-/* Of memory that it holds, about. */
-size_t minute_bytes(const struct minute *m);
 
 /* 1: added; 0: it was there. -ERANGE: not of this minute; -ESTALE: thinned, and it is not in it;
  * -ENOSPC: a limit above; -ENOMEM. On failure nothing of it is added. */
