@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
+#include "history_db.h"
+
 #define AHEAD       100 /* questions that take a while, before the one that matters */
 #define PATIENCE_NS (60 * NS_PER_S)
-
-static char dir[] = "/tmp/core_query.XXXXXX", path[64];
 
 static int setup(void **state)
 {
@@ -25,9 +25,8 @@ static int setup(void **state)
 	struct history_store *s;
 
 	(void)state;
-	if (!mkdtemp(dir))
+	if (history_db_begin() < 0)
 		return -1;
-	snprintf(path, sizeof(path), "%s/history.db", dir);
 	if (history_store_open(path, &options, &s, NULL) < 0)
 		return -1;
 	history_store_close(s);
@@ -36,15 +35,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const endings[] = {"", "-wal", "-shm"};
-	char name[96];
-
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(name, sizeof(name), "%s%s", path, endings[i]);
-		unlink(name);
-	}
-	return rmdir(dir);
+	return history_db_end();
 }
 
 static void submit(struct core_query *q, size_t steps, uint64_t deadline_ns,

@@ -20,10 +20,11 @@
 
 #include <cmocka.h>
 
+#include "history_db.h"
+
 #define HOUR (3600 * 1000ull)
 #define DAY  (24 * HOUR)
 
-static char dir[] = "/tmp/history.XXXXXX", path[64];
 static const uint8_t life[FRAME_INCARNATION_BYTES] = {1, 2, 3};
 static struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * DAY};
 static uint64_t start_ms; /* of a minute, not long ago */
@@ -425,24 +426,13 @@ static int setup(void **state)
 	(void)state;
 	start_ms = clock_real_ns() / NS_PER_MS;
 	start_ms -= start_ms % MINUTE_MS + MINUTE_MS;
-	strcpy(dir + strlen(dir) - 6, "XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	snprintf(path, sizeof(path), "%s/history.db", dir);
-	return 0;
+	return history_db_begin();
 }
 
 static int teardown(void **state)
 {
-	static const char *const endings[] = {"", "-wal", "-shm"};
-	char name[96];
-
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(name, sizeof(name), "%s%s", path, endings[i]);
-		unlink(name);
-	}
-	return rmdir(dir);
+	return history_db_end();
 }
 
 int main(void)

@@ -14,10 +14,11 @@
 
 #include <cmocka.h>
 
+#include "history_db.h"
+
 #define START 1700000040000ull
 #define HOUR  (3600 * 1000ull)
 
-static char dir[] = "/tmp/history_read.XXXXXX", path[64];
 static const uint8_t life[FRAME_INCARNATION_BYTES] = {1}, other_life[FRAME_INCARNATION_BYTES] = {2};
 static const struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * 24 * HOUR};
 
@@ -480,24 +481,13 @@ static void limits(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir + strlen(dir) - 6, "XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	snprintf(path, sizeof(path), "%s/history.db", dir);
-	return 0;
+	return history_db_begin();
 }
 
 static int teardown(void **state)
 {
-	static const char *const endings[] = {"", "-wal", "-shm"};
-	char name[96];
-
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(name, sizeof(name), "%s%s", path, endings[i]);
-		unlink(name);
-	}
-	return rmdir(dir);
+	return history_db_end();
 }
 
 int main(void)

@@ -21,10 +21,11 @@
 
 #include <cmocka.h>
 
+#include "history_db.h"
+
 #define START (1700000040000ull)
 #define HOUR  (3600 * 1000ull)
 
-static char dir[] = "/tmp/history_store.XXXXXX", path[64];
 static const uint8_t life[FRAME_INCARNATION_BYTES] = {1, 2, 3},
 		     other[FRAME_INCARNATION_BYTES] = {4};
 static const struct history_options options = {.ticks_ms = HOUR, .keep_ms = 14 * 24 * HOUR};
@@ -604,24 +605,13 @@ static void junk_is_put_aside(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir + strlen(dir) - 6, "XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	snprintf(path, sizeof(path), "%s/history.db", dir);
-	return 0;
+	return history_db_begin();
 }
 
 static int teardown(void **state)
 {
-	static const char *const endings[] = {"", "-wal", "-shm", ".bad", ".bad-wal", ".bad-shm"};
-	char name[96];
-
 	(void)state;
-	for (size_t i = 0; i < 6; i++) {
-		snprintf(name, sizeof(name), "%s%s", path, endings[i]);
-		unlink(name);
-	}
-	return rmdir(dir);
+	return history_db_end();
 }
 
 int main(void)
